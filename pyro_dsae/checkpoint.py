@@ -1,0 +1,59 @@
+"""Weights on disk: one safetensors file whose metadata carries the config, so it loads alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+
+from pyro_dsae.config import ModelConfig
+from pyro_dsae.model import DSAE
+
+
+class CheckpointError(ValueError):
+    """A file is not a model of this package, or the path cannot be used."""
+
+
+def save(dsae: DSAE, path: str | Path, overwrite: bool = False) -> None:
+    """Write ``dsae`` to ``path``: first to a temporary name, then renamed.
+
+    Raises CheckpointError when ``path`` exists and ``overwrite`` is False, OSError when it cannot
+    be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise CheckpointError(f"{path} exists; use --overwrite (overwrite=True) to replace it")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(
+            serialize(dsae.state_dict(), {"pyro-dsae": json.dumps(dsae.config.to_dict())})
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> DSAE:
+    """The model that :func:`save` wrote, in eval mode on the CPU. Nothing is ever unpickled.
+
+    Raises CheckpointError when the file is missing, truncated or not a model of this package.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
+    if "pyro-dsae" not in metadata:
+        raise CheckpointError(f"{path}: a safetensors file, but not one that pyro-dsae wrote")
+    dsae = DSAE(ModelConfig.from_dict(json.loads(metadata["pyro-dsae"])))
+    try:
+        dsae.load_state_dict(weights)
+    except RuntimeError:
+        raise CheckpointError(f"{path}: its weights do not fit the config it carries") from None
+    return dsae.eval()

@@ -1,0 +1,112 @@
+"""What a model is made of: one frozen, validated dataclass, and presets that are data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pyro_dsae.guides import GUIDES
+from pyro_dsae.likelihoods import LIKELIHOODS
+from pyro_dsae.networks import FRAME_MULTIPLE
+from pyro_dsae.priors import PRIORS
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Das & Dandi (2018), section III.
+    "paper": {
+        "prior": "standard",
+        "channels": (256, 256, 256, 256),
+        "code_dim": 1024,
+        "hidden_dim": 256,
+    },
+    # Trains in minutes on a CPU; the lstm prior keeps identity out of z.
+    "small": {
+        "prior": "lstm",
+        "channels": (16, 32, 64, 128),
+        "code_dim": 256,
+        "hidden_dim": 128,
+    },
+}
+
+
+class ConfigError(ValueError):
+    """An option has a value, or a name, that no model can have."""
+
+
+def _one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
+    if value not in names:
+        raise ConfigError(f"{field} is {value!r}, but must be one of: {', '.join(names)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The architecture of a :class:`~pyro_dsae.model.DSAE`.
+
+    Args:
+        frame_shape: (C, H, W) of one frame; H and W are multiples of 16.
+        guide: name of the guide, a key of :data:`pyro_dsae.guides.GUIDES`.
+        prior: name of the prior of z, a key of :data:`pyro_dsae.priors.PRIORS`.
+        static_dim: size of f.
+        dynamic_dim: size of each z_t.
+        channels: channels of the encoder's four convolutions; the decoder mirrors them.
+        code_dim: size of the code of one frame.
+        hidden_dim: size of every recurrent state.
+        likelihood: name of the likelihood, a key of :data:`pyro_dsae.likelihoods.LIKELIHOODS`.
+        scale: scale of the likelihood in units of a pixel in [0, 1]. It is the trade between
+            reconstruction and KL, and therefore never hidden.
+
+    Raises:
+        ConfigError: naming the field, its value and what would be right.
+    """
+
+    frame_shape: tuple[int, int, int] = (3, 64, 64)
+    guide: str = "factorized"
+    prior: str = "lstm"
+    static_dim: int = 64
+    dynamic_dim: int = 32
+    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    code_dim: int = 256
+    hidden_dim: int = 128
+    likelihood: str = "normal"
+    scale: float = 0.5
+
+    def __post_init__(self) -> None:
+        # JSON knows no tuples; a config read back must equal the one that was written.
+        object.__setattr__(self, "frame_shape", tuple(self.frame_shape))
+        object.__setattr__(self, "channels", tuple(self.channels))
+        _one_of("guide", self.guide, GUIDES)
+        _one_of("prior", self.prior, PRIORS)
+        _one_of("likelihood", self.likelihood, LIKELIHOODS)
+        if len(self.frame_shape) != 3 or any(size < 1 for size in self.frame_shape):
+            raise ConfigError(f"frame_shape is {self.frame_shape}, but must be (C, H, W)")
+        if any(side % FRAME_MULTIPLE for side in self.frame_shape[1:]):
+            raise ConfigError(
+                f"frame_shape is {self.frame_shape}, but height and width must be multiples "
+                f"of {FRAME_MULTIPLE}"
+            )
+        if len(self.channels) != 4 or any(width < 1 for width in self.channels):
+            raise ConfigError(f"channels is {self.channels}, but must be four positive integers")
+        for field in ("static_dim", "dynamic_dim", "code_dim", "hidden_dim"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
+        if not 0 < self.scale < float("inf"):
+            raise ConfigError(f"scale is {self.scale}, but must be positive and finite")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> ModelConfig:
+        """The preset called ``name`` (a key of :data:`PRESETS`), with ``changes`` applied."""
+        _one_of("preset", name, PRESETS)
+        return cls.from_dict({**PRESETS[name], **changes})
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> ModelConfig:
+        """The config that :meth:`to_dict` wrote. Unknown keys are refused by name."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [key for key in options if key not in known]
+        if unknown:
+            raise ConfigError(f"unknown option {unknown[0]!r}; known are: {', '.join(known)}")
+        return cls(**options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as a plain dictionary that JSON can hold."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,172 @@
+"""Guides q(f, z_1:T | x_1:T), by name. Each is a Pyro program with the model's signature.
+
+All share q(f | x_1:T), a bidirectional LSTM over frame codes; they differ in what z_t depends on
+(Das & Dandi 2018, section II). Where z_t depends on z_<t, it is the *sampled* z_<t that re-enters.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_dsae.networks import SLOPE, BiLSTM, DiagonalNormal, step_lengths
+from pyro_dsae.registration import register
+
+Draw = Callable[[str, dist.Distribution], Tensor]
+
+
+class Guide(nn.Module, ABC):
+    """q(f | x_1:T) and a dynamic part that a subclass defines.
+
+    Args:
+        encoder: frames (*, C, H, W) to codes (*, code_dim).
+    """
+
+    def __init__(
+        self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dynamic_dim = dynamic_dim
+        self.static_summary = BiLSTM(code_dim, hidden_dim)
+        self.static_posterior = DiagonalNormal(2 * hidden_dim, static_dim)
+
+    @abstractmethod
+    def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
+        """All that q(z_t | ...) needs besides z_<t, shape (*, T, -).
+
+        Args:
+            codes: frame codes, shape (B, T, code_dim).
+            f: the sampled f, shape (*, static_dim), where * ends in B.
+            lengths: real steps of each sequence, shape (B,); None where all are.
+        """
+
+    @abstractmethod
+    def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
+        """q(z_t | ...) and the next state.
+
+        Args:
+            feature: step t of :meth:`features`, shape (*, -).
+            z_previous: the sampled z_{t-1}, shape (*, dynamic_dim); zeros at the first step.
+            state: what the call before returned; None at the first step.
+        """
+
+    def infer(self, x: Tensor, mask: Tensor | None, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Walk through q in the order of its factors, taking each value from ``draw``.
+
+        Returns f (*, static_dim) and z (*, T, dynamic_dim).
+        """
+        codes = self.encoder(x)  # (B, T, code_dim)
+        lengths = None
+        if mask is not None:
+            codes = codes * mask.unsqueeze(-1)  # an unobserved frame says nothing
+            lengths = step_lengths(mask)
+        _, summary = self.static_summary(codes, lengths)
+        f = draw("f", self.static_posterior(summary))
+        features = self.features(codes, f, lengths)
+        z_previous, state, steps = f.new_zeros(*f.shape[:-1], self.dynamic_dim), None, []
+        # The recurrent state carries all of z_<t, hence the whole history.
+        for t in pyro.markov(range(x.shape[1]), history=x.shape[1]):
+            posterior, state = self.step(features[..., t, :], z_previous, state)
+            with poutine.mask(mask=True if lengths is None else lengths > t):
+                z_previous = draw(f"z_{t}", posterior)
+            steps.append(z_previous)
+        return f, torch.stack(steps, dim=-2)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, kl_weight: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The Pyro program. See :meth:`pyro_dsae.model.GenerativeModel.forward` for arguments."""
+        register(self)
+        with pyro.plate("sequences", x.shape[0], dim=-1), poutine.scale(scale=kl_weight):
+            return self.infer(x, mask, pyro.sample)
+
+
+def _recurrent_step(
+    cell: nn.RNNCell, inputs: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step of ``cell`` on inputs (*, D): the output (*, hidden) and the flat state."""
+    state = cell(inputs.reshape(-1, inputs.shape[-1]), state)
+    return state.reshape(*inputs.shape[:-1], -1), state
+
+
+class FullGuide(Guide):
+    """q(z_t | z_<t, x_1:T, f): Das & Dandi (2018), section II.A.
+
+    A bidirectional LSTM over [code_t, f], then a recurrent cell over its outputs and z_{t-1}.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
+    ) -> None:
+        super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
+        self.dynamic_summary = BiLSTM(code_dim + static_dim, hidden_dim)
+        self.cell = nn.RNNCell(2 * hidden_dim + dynamic_dim, hidden_dim)
+        self.output = DiagonalNormal(hidden_dim, dynamic_dim)
+
+    def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
+        steps = codes.shape[-2]
+        codes = codes.expand(*f.shape[:-1], *codes.shape[-2:])  # f may have particles on the left
+        f = f.unsqueeze(-2).expand(*f.shape[:-1], steps, f.shape[-1])
+        return self.dynamic_summary(torch.cat([codes, f], dim=-1), lengths)[0]
+
+    def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
+        hidden, state = _recurrent_step(self.cell, torch.cat([feature, z_previous], dim=-1), state)
+        return self.output(hidden), state
+
+
+class FactorizedGuide(Guide):
+    """q(z_t | z_<t, x_t), without f: Das & Dandi (2018), section II.B.
+
+    The recurrence runs over the sampled z alone and x_t joins at the output: a recurrent state
+    that had seen x_<t would condition on more than the factor says.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
+    ) -> None:
+        super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
+        self.cell = nn.RNNCell(dynamic_dim, hidden_dim)
+        self.join = nn.Linear(code_dim + hidden_dim, hidden_dim)
+        self.output = nn.Sequential(nn.LeakyReLU(SLOPE), DiagonalNormal(hidden_dim, dynamic_dim))
+
+    def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
+        return codes.expand(*f.shape[:-1], *codes.shape[-2:])
+
+    def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
+        hidden, state = _recurrent_step(self.cell, z_previous, state)
+        return self.output(self.join(torch.cat([feature, hidden], dim=-1))), state
+
+
+class FramewiseGuide(Guide):
+    """q(z_t | x_t): the factorized q of Li & Mandt (2018)."""
+
+    def __init__(
+        self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
+    ) -> None:
+        super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
+        self.output = nn.Sequential(
+            nn.Linear(code_dim, hidden_dim),
+            nn.LeakyReLU(SLOPE),
+            DiagonalNormal(hidden_dim, dynamic_dim),
+        )
+
+    def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
+        return codes.expand(*f.shape[:-1], *codes.shape[-2:])
+
+    def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
+        return self.output(feature), None
+
+
+GUIDES: dict[str, type[Guide]] = {
+    "full": FullGuide,
+    "factorized": FactorizedGuide,
+    "framewise": FramewiseGuide,
+}

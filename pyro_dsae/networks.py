@@ -1,0 +1,129 @@
+"""Deterministic networks: frames to codes, codes to frames, and recurrence over codes.
+
+The architecture is that of Das & Dandi (2018), section III: four 4x4 convolutions of stride 2 with
+batch norm, an intermediate code for each frame, and a decoder that mirrors the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FRAME_MULTIPLE = 16  # four halvings
+SLOPE = 0.2  # of every leaky ReLU
+MIN_SCALE = 1e-4  # keeps a posterior or prior from becoming a point
+
+
+class ConvEncoder(nn.Module):
+    """Frames (*, C, H, W) in [0, 1] to frame codes (*, code_dim)."""
+
+    def __init__(self, frame_shape: Sequence[int], channels: Sequence[int], code_dim: int) -> None:
+        super().__init__()
+        inputs, height, width = frame_shape
+        layers: list[nn.Module] = []
+        for outputs in channels:
+            # Batch norm has its own shift, so the convolution needs none.
+            layers += [
+                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.LeakyReLU(SLOPE),
+            ]
+            inputs = outputs
+        self.convolutions = nn.Sequential(*layers)
+        area = (height // FRAME_MULTIPLE) * (width // FRAME_MULTIPLE)
+        self.code = nn.Linear(inputs * area, code_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.reshape(-1, *x.shape[-3:]).contiguous(memory_format=torch.channels_last)
+        code = F.leaky_relu(self.code(self.convolutions(flat).flatten(1)), SLOPE)
+        return code.reshape(*x.shape[:-3], -1)
+
+
+class ConvDecoder(nn.Module):
+    """Codes (*, latent_dim) to the means of frames (*, C, H, W), in [0, 1]."""
+
+    def __init__(
+        self, latent_dim: int, frame_shape: Sequence[int], channels: Sequence[int], code_dim: int
+    ) -> None:
+        super().__init__()
+        self.frame_shape = tuple(frame_shape)
+        frame_channels, height, width = frame_shape
+        widths = [*reversed(channels), frame_channels]
+        self.grid = (widths[0], height // FRAME_MULTIPLE, width // FRAME_MULTIPLE)
+        self.code = nn.Sequential(
+            nn.Linear(latent_dim, code_dim),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(code_dim, self.grid[0] * self.grid[1] * self.grid[2]),
+            nn.LeakyReLU(SLOPE),
+        )
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+            layers += [
+                nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.LeakyReLU(SLOPE),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-2], widths[-1], 4, stride=2, padding=1), nn.Sigmoid()]
+        self.convolutions = nn.Sequential(*layers)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        grid = self.code(latents).reshape(-1, *self.grid)
+        frames = self.convolutions(grid.contiguous(memory_format=torch.channels_last))
+        return frames.reshape(*latents.shape[:-1], *self.frame_shape)
+
+
+class BiLSTM(nn.Module):
+    """A bidirectional LSTM over codes (*, T, inputs) of which ``lengths`` (*) steps are real.
+
+    Returns the outputs (*, T, 2 hidden) and the last forward state beside the first backward
+    state (*, 2 hidden). Steps past the length reach neither direction.
+    """
+
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, codes: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        batch, steps = codes.shape[:-2], codes.shape[-2]
+        flat = codes.reshape(-1, steps, codes.shape[-1])
+        if lengths is None:
+            outputs, (final, _) = self.lstm(flat)
+        else:
+            packed = nn.utils.rnn.pack_padded_sequence(
+                flat,
+                lengths.expand(batch).reshape(-1).cpu(),
+                batch_first=True,
+                enforce_sorted=False,
+            )
+            packed_outputs, (final, _) = self.lstm(packed)
+            outputs, _ = nn.utils.rnn.pad_packed_sequence(
+                packed_outputs, batch_first=True, total_length=steps
+            )
+        last = torch.cat([final[0], final[1]], dim=-1)
+        return outputs.reshape(*batch, steps, -1), last.reshape(*batch, -1)
+
+
+class DiagonalNormal(nn.Module):
+    """An affine map from features (*, inputs) to a normal over vectors (*), event (size,)."""
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.parameters_of = nn.Linear(inputs, 2 * size)
+
+    def forward(self, features: Tensor) -> dist.Independent:
+        loc, raw_scale = self.parameters_of(features).chunk(2, dim=-1)
+        return dist.Normal(loc, F.softplus(raw_scale) + MIN_SCALE).to_event(1)
+
+
+def step_lengths(mask: Tensor) -> Tensor:
+    """Steps up to and including the last observed one, (B, T) bool to (B,) int64.
+
+    What follows the last observation is padding; a gap before it is a missing step, whose z_t
+    stays in the model.
+    """
+    steps = torch.arange(1, mask.shape[-1] + 1, device=mask.device)
+    return (mask * steps).amax(dim=-1)

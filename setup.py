@@ -1,0 +1,10 @@
+"""Build configuration: maps the top-level folder ``datasets/`` into the package."""
+
+from setuptools import setup
+
+setup(
+    # Named one by one: find_packages would follow the symlink and list it twice.
+    packages=["pyro_dsae", "pyro_dsae.datasets"],
+    package_dir={"pyro_dsae.datasets": "datasets"},
+    package_data={"pyro_dsae": ["py.typed"]},
+)

@@ -1,0 +1,33 @@
+"""A small model of every guide and prior, in float64, and frames for it."""
+
+import pytest
+import torch
+
+from pyro_dsae import DSAE, ModelConfig
+from pyro_dsae.guides import GUIDES
+from pyro_dsae.priors import PRIORS
+
+TINY = {
+    "frame_shape": (2, 16, 32),
+    "static_dim": 5,
+    "dynamic_dim": 3,
+    "channels": (4, 4, 6, 6),
+    "code_dim": 12,
+    "hidden_dim": 7,
+}
+
+
+def tiny_model(**changes) -> DSAE:
+    torch.manual_seed(0)
+    return DSAE(ModelConfig(**{**TINY, **changes})).double()
+
+
+@pytest.fixture
+def frames() -> torch.Tensor:
+    return torch.rand(4, 6, 2, 16, 32, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.fixture(params=[(g, p) for g in GUIDES for p in PRIORS], ids="-".join)
+def dsae(request) -> DSAE:
+    guide, prior = request.param
+    return tiny_model(guide=guide, prior=prior)

@@ -1,0 +1,47 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pyro_dsae import CheckpointError, load, save
+
+
+def test_a_model_survives_the_disk_exactly(dsae, frames, tmp_path):
+    dsae = dsae.float().eval()
+    save(dsae, tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors")
+    assert loaded.config == dsae.config
+    assert torch.equal(loaded.reconstruct(frames.float()), dsae.reconstruct(frames.float()))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_an_existing_file_is_kept_unless_overwritten(dsae, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_text("precious")
+    with pytest.raises(CheckpointError, match="exists; use --overwrite"):
+        save(dsae, path)
+    assert path.read_text() == "precious"
+    save(dsae, path, overwrite=True)
+    assert load(path).config == dsae.config
+
+
+def test_an_impossible_place_leaves_nothing(dsae, tmp_path):
+    with pytest.raises(OSError):
+        save(dsae, tmp_path / "absent" / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_and_broken_files_are_refused(dsae, tmp_path):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(CheckpointError, match="no such file"):
+        load(path)
+    save(dsae, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load(path)
+    path.write_bytes(b"\x80\x04K\x01.")  # a pickle
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load(path)
+    save_file({"weight": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not one that pyro-dsae wrote"):
+        load(path)

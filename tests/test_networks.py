@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from pyro_dsae import DSAE, ModelConfig
+from pyro_dsae.networks import BiLSTM, ConvDecoder, ConvEncoder, step_lengths
+
+
+def test_the_paper_preset_has_the_papers_shapes():
+    """Das & Dandi (2018), section III."""
+    with torch.device("meta"):
+        dsae = DSAE(ModelConfig.preset("paper", guide="full"))
+    encoder, decoder = dsae.guide.encoder, dsae.model.decoder
+    down = [layer for layer in encoder.convolutions if isinstance(layer, torch.nn.Conv2d)]
+    up = [layer for layer in decoder.convolutions if isinstance(layer, torch.nn.ConvTranspose2d)]
+    assert [layer.weight.shape for layer in down] == [(256, 3, 4, 4)] + 3 * [(256, 256, 4, 4)]
+    assert [layer.weight.shape for layer in up] == 3 * [(256, 256, 4, 4)] + [(256, 3, 4, 4)]
+    assert encoder.code.weight.shape == (1024, 256 * 4 * 4)
+    assert decoder.code[0].weight.shape == (1024, 64 + 32)
+    assert dsae.guide.static_summary.lstm.hidden_size == 256
+    assert dsae.guide.dynamic_summary.lstm.input_size == 1024 + 64
+    assert dsae.guide.cell.hidden_size == 256
+    assert dsae.config.prior == "standard"
+
+
+@pytest.mark.parametrize("frame_shape", [(1, 16, 16), (3, 64, 64), (4, 32, 48)])
+@pytest.mark.parametrize("batch", [(2,), (2, 3), (1, 2, 3)])
+def test_networks_take_any_frame_and_any_leading_shape(frame_shape, batch):
+    x = torch.rand(*batch, *frame_shape)
+    code = ConvEncoder(frame_shape, (2, 2, 2, 2), 8)(x)
+    assert code.shape == (*batch, 8)
+    frames = ConvDecoder(8, frame_shape, (2, 2, 2, 2), 8)(code)
+    assert frames.shape == x.shape
+    assert (frames >= 0).all() and (frames <= 1).all()
+
+
+def test_a_padded_lstm_equals_the_unpadded_one():
+    torch.manual_seed(0)
+    lstm, codes, lengths = BiLSTM(3, 4), torch.randn(2, 5, 3), torch.tensor([5, 2])
+    outputs, last = lstm(codes, lengths)
+    short_outputs, short_last = lstm(codes[1:, :2])
+    torch.testing.assert_close(outputs[1:, :2], short_outputs)
+    torch.testing.assert_close(last[1:], short_last)
+
+
+def test_step_lengths_count_gaps_but_no_padding():
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 1, 0, 0]]).bool()
+    assert step_lengths(mask).tolist() == [4, 3, 2]
