@@ -1,0 +1,498 @@
+"""The file of sequences: one HDF5 format for every source, a validating writer and reader."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+FORMAT = "pyro-dsae"
+SCHEMA_VERSION = 1
+REMEDY = "make the file again with `dsae prepare`"
+LAYOUTS = {"video": ("NTHWC", 5, np.uint8), "series": ("NTD", 3, np.float32)}
+TEXT_ATTRIBUTES = (
+    "name",
+    "modality",
+    "layout",
+    "source",
+    "source_sha256",
+    "licence",
+    "attribution",
+    "citation",
+    "recipe",
+    "created_by",
+    "content_sha256",
+)
+
+
+class DataError(ValueError):
+    """Data that cannot be used: what is wrong, which value, what would be right."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A named cause of variation.
+
+    name: how commands and files call it.
+    role: "static" for what stays the same in a sequence, "dynamic" for what changes.
+    classes: a name for each class; empty for a real-valued factor.
+    """
+
+    name: str
+    role: str
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise DataError(f"factor name {self.name!r}: expected a non-empty name without '/'")
+        if self.role not in ("static", "dynamic"):
+            raise DataError(
+                f"factor {self.name}: role is {self.role!r}, expected 'static' or 'dynamic'"
+            )
+        if len(set(self.classes)) != len(self.classes):
+            raise DataError(f"factor {self.name}: class names repeat: {', '.join(self.classes)}")
+
+
+def check_output(path: str | Path, overwrite: bool = False) -> Path:
+    """Return path when a file may be written there; raises DataError otherwise."""
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected the name of a file to write")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if path.exists() and not overwrite:
+        raise DataError(f"{path}: exists already; give another name or --overwrite")
+    return path
+
+
+def write(
+    path: str | Path,
+    blocks: Iterable[np.ndarray],
+    *,
+    labels: np.ndarray,
+    factors: Sequence[Factor],
+    ids: Sequence[str],
+    groups: np.ndarray,
+    splits: Mapping[str, Mapping[str, np.ndarray]],
+    name: str,
+    source: str,
+    licence: str,
+    attribution: str,
+    citation: str,
+    recipe: Mapping[str, Any],
+    source_sha256: str = "",
+    lengths: np.ndarray | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a file of N sequences, whole or not at all.
+
+    blocks: consecutive blocks of sequences, uint8 (n, T, H, W, C) or float32 (n, T, D), zero after
+        a sequence's length.
+    labels: value of each factor, shape (N, n_factors); class -1 is unknown.
+    ids: unique names, length N. groups: the unit that must not leak between parts, shape (N,).
+    splits: {scheme: {part: indices}}. lengths: steps of each sequence, (N,); None for all T.
+    Raises DataError when a value is invalid or the output exists; then nothing is left behind.
+    """
+    path = check_output(path, overwrite)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    labels = np.asarray(labels)
+    attributes = {
+        "name": name,
+        "source": source,
+        "source_sha256": source_sha256,
+        "licence": licence,
+        "attribution": attribution,
+        "citation": citation,
+        "recipe": json.dumps(dict(recipe), sort_keys=True),
+        "created_by": f"{FORMAT} {_version()}",
+    }
+    if labels.shape != (len(ids), len(factors)) or not len(ids):
+        raise DataError(
+            f"{path}: labels have shape {labels.shape}, expected ({len(ids)}, {len(factors)}) for "
+            f"{len(ids)} ids and {len(factors)} factors, with at least one id"
+        )
+    columns = [
+        _column(f"{path}", factor, column) for factor, column in zip(factors, labels.T, strict=True)
+    ]
+    groups = np.asarray(groups, np.int32)
+    _check_ids(path, ids)
+    _check_length(path, "group", groups, len(ids))
+    splits = {
+        scheme: {part: np.asarray(index, np.int64) for part, index in parts.items()}
+        for scheme, parts in splits.items()
+    }
+    _check_splits(path, splits, len(ids))
+    try:
+        with h5py.File(partial, "w") as file:
+            file.create_group("splits", track_order=True)
+            for scheme, parts in splits.items():
+                group = file["splits"].create_group(scheme, track_order=True)
+                for part, indices in parts.items():
+                    group[part] = indices
+            file.create_group("factors", track_order=True)
+            for factor, column in zip(factors, columns, strict=True):
+                dataset = file["factors"].create_dataset(factor.name, data=column)
+                dataset.attrs["role"] = factor.role
+                dataset.attrs["classes"] = json.dumps(factor.classes)
+            file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
+            file["group"] = groups
+            _write_blocks(path, file, blocks, len(ids), lengths)
+            names = [factor.name for factor in factors]
+            content = _content_sha256(_rows(file["x"]), file["length"][:], names, columns)
+            attributes["content_sha256"] = content
+            file.attrs["format"] = FORMAT
+            file.attrs["schema_version"] = SCHEMA_VERSION
+            for key, value in attributes.items():
+                file.attrs[key] = value
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot write ({error}); check the free space and permissions"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _write_blocks(
+    path: Path,
+    file: h5py.File,
+    blocks: Iterable[np.ndarray],
+    n: int,
+    lengths: np.ndarray | None,
+) -> None:
+    """Stream the blocks into /x and write /length, checking shapes, values and padding."""
+    dataset, start = None, 0
+    for block in blocks:
+        if dataset is None:
+            modality = "video" if block.ndim == 5 else "series"
+            layout, ndim, dtype = LAYOUTS[modality]
+            if block.ndim != ndim or block.dtype != dtype or 0 in block.shape[1:]:
+                raise DataError(
+                    f"{path}: sequences are {block.dtype} {block.shape}, expected uint8 "
+                    "(n, T, H, W, C) or float32 (n, T, D)"
+                )
+            shape = block.shape[1:]
+            steps = shape[0]
+            lengths = np.full(n, steps, np.int32) if lengths is None else np.asarray(lengths)
+            _check_lengths(path, lengths, n, steps)
+            chunks = (1, min(steps, 16) if steps > 64 else steps, *shape[1:])
+            dataset = file.create_dataset(
+                "x", (n, *shape), dtype, chunks=chunks, compression="gzip", compression_opts=4
+            )
+            file["length"] = lengths.astype(np.int32)
+            file.attrs["modality"] = modality
+            file.attrs["layout"] = layout
+        end = start + len(block)
+        if block.dtype != dataset.dtype or block.shape[1:] != dataset.shape[1:] or end > n:
+            raise DataError(
+                f"{path}: a block of sequences is {block.dtype} {block.shape} at {start}, expected "
+                f"{dataset.dtype} (at most {n - start}, {', '.join(map(str, dataset.shape[1:]))})"
+            )
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            raise DataError(f"{path}: sequences {start} to {end - 1} hold NaN or infinite values")
+        for row, length in zip(block, lengths[start:end], strict=True):
+            if row[length:].any():
+                raise DataError(f"{path}: values after a length of {length} are not zero")
+        dataset[start:end] = block
+        start = end
+    if dataset is None or start != n:
+        raise DataError(f"{path}: got {start} sequences for {n} ids")
+
+
+class SequenceFile:
+    """A checked, open file of sequences; `SequenceFile.open(path)` is a context manager.
+
+    name: the source's name. attrs: the file's attributes. factors: tuple of Factor.
+    lengths, groups: int32 (N,). ids: N names. frame_shape: (C, H, W), or (D,) for a series.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = _open(self.path)
+        try:
+            self._load()
+        except DataError:
+            self.close()
+            raise
+        except (KeyError, OSError, RuntimeError, TypeError, AttributeError, ValueError) as error:
+            self.close()
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self.path}: is damaged ({reason}); {REMEDY}") from error
+
+    @classmethod
+    def open(cls, path: str | Path) -> "SequenceFile":
+        """Open and check a file; raises DataError with the path, the value and the remedy."""
+        return cls(path)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "SequenceFile":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def _load(self) -> None:
+        path, file = self.path, self._file
+        self.attrs = dict(file.attrs)
+        found = self.attrs.get("format")
+        if found != FORMAT:
+            raise DataError(
+                f"{path}: format is {found!r}, expected {FORMAT!r}; make the file with "
+                "`dsae prepare`"
+            )
+        found = self.attrs.get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise DataError(
+                f"{path}: schema version is {found}, expected {SCHEMA_VERSION}; {REMEDY}, or use "
+                "the release that wrote it"
+            )
+        for key in TEXT_ATTRIBUTES:
+            if not isinstance(self.attrs.get(key), str):
+                raise DataError(f"{path}: has no attribute {key!r}; {REMEDY}")
+        for key in ("x", "length", "id", "group", "factors", "splits"):
+            if key not in file:
+                raise DataError(f"{path}: has no /{key}; {REMEDY}")
+        if "mask" in file:
+            raise DataError(f"{path}: has a /mask, which this release cannot read; remove it")
+        self.name = self.attrs["name"]
+        self.content_sha256 = self.attrs["content_sha256"]
+        self._x = file["x"]
+        layout, ndim, dtype = LAYOUTS.get(self.attrs["modality"], (None, None, None))
+        if layout is None or self.attrs["layout"] != layout:
+            raise DataError(
+                f"{path}: modality {self.attrs['modality']!r} with layout {self.attrs['layout']!r},"
+                f" expected 'video' with 'NTHWC' or 'series' with 'NTD'; {REMEDY}"
+            )
+        if self._x.ndim != ndim or self._x.dtype != dtype or 0 in self._x.shape:
+            raise DataError(
+                f"{path}: /x is {self._x.dtype} {self._x.shape}, expected {np.dtype(dtype)} with "
+                f"axes {layout}; {REMEDY}"
+            )
+        n, steps, *frame = self._x.shape
+        self.frame_shape = (frame[-1], *frame[:-1])  # channels first
+        self.lengths = file["length"][:]
+        _check_lengths(path, self.lengths, n, steps)
+        self.ids = list(file["id"].asstr()[:])
+        _check_length(path, "id", file["id"], n)
+        _check_ids(path, self.ids)
+        self.groups = file["group"][:]
+        _check_length(path, "group", self.groups, n)
+        self._columns: dict[str, np.ndarray] = {}
+        factors = []
+        for name, dataset in file["factors"].items():
+            classes = tuple(json.loads(dataset.attrs["classes"]))
+            factor = Factor(name, dataset.attrs["role"], classes)
+            if dataset.shape not in ((n,), (n, steps)):
+                raise DataError(
+                    f"{path}: /factors/{name} has shape {dataset.shape}, expected ({n},) or "
+                    f"({n}, {steps}); {REMEDY}"
+                )
+            factors.append(factor)
+            self._columns[name] = _column(str(path), factor, dataset[:])
+        self.factors = tuple(factors)
+        self._splits = {
+            scheme: {part: indices[:] for part, indices in parts.items()}
+            for scheme, parts in file["splits"].items()
+        }
+        _check_splits(path, self._splits, n)
+
+    @property
+    def splits(self) -> dict[str, tuple[str, ...]]:
+        """The parts of each scheme."""
+        return {scheme: tuple(parts) for scheme, parts in self._splits.items()}
+
+    def labels(self, names: Sequence[str]) -> np.ndarray:
+        """Values of the named factors, shape (N, k); -1 is an unknown class.
+
+        Raises DataError for an unknown factor or one with a value for each step.
+        """
+        for name in names:
+            if name not in self._columns:
+                known = ", ".join(self._columns) or "none"
+                raise DataError(f"{self.path}: has no factor {name!r}; its factors are {known}")
+            if self._columns[name].ndim != 1:
+                raise DataError(
+                    f"{self.path}: factor {name!r} has a value for each step; choose one with a "
+                    "value for each sequence"
+                )
+        if not names:
+            return np.empty((len(self), 0), np.int16)
+        return np.stack([self._columns[name] for name in names], axis=1)  # (N, k)
+
+    def split(self, part: str, scheme: str = "official") -> np.ndarray:
+        """Sorted indices of the sequences in a part, int64; raises DataError for unknown names."""
+        if scheme not in self._splits:
+            known = ", ".join(self._splits) or "none"
+            raise DataError(f"{self.path}: has no split {scheme!r}; its splits are {known}")
+        parts = self._splits[scheme]
+        if part not in parts:
+            raise DataError(
+                f"{self.path}: split {scheme!r} has no part {part!r}; its parts are "
+                f"{', '.join(parts)}"
+            )
+        return parts[part].copy()
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Read sequences in the given order, uint8 (n, T, H, W, C) or float32 (n, T, D).
+
+        Raises DataError for an index out of range, damaged data, or NaN.
+        """
+        indices = np.asarray(indices)
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+            raise DataError(
+                f"{self.path}: indices are {indices.dtype} {indices.shape}, expected integers (n,)"
+            )
+        outside = indices[(indices < 0) | (indices >= len(self))]
+        if outside.size:
+            raise DataError(
+                f"{self.path}: sequence {outside[0]} does not exist, expected 0 to {len(self) - 1}"
+            )
+        out = np.empty((len(indices), *self._x.shape[1:]), self._x.dtype)
+        for n, index in enumerate(indices.tolist()):
+            try:
+                self._x.read_direct(out, np.s_[index], np.s_[n])
+            except OSError as error:
+                raise DataError(
+                    f"{self.path}: sequence {index} is damaged ({error}); {REMEDY}"
+                ) from error
+            if out.dtype.kind == "f" and not np.isfinite(out[n]).all():
+                raise DataError(
+                    f"{self.path}: sequence {index} ({self.ids[index]}) holds NaN or infinite "
+                    f"values; {REMEDY}"
+                )
+        return out
+
+    def verify(self) -> None:
+        """Read everything; raises DataError when it differs from what was written."""
+        rows = (self.read([i])[0] for i in range(len(self)))
+        names = [factor.name for factor in self.factors]
+        columns = [self._columns[name] for name in names]
+        found = _content_sha256(rows, self.lengths, names, columns)
+        if found != self.content_sha256:
+            raise DataError(
+                f"{self.path}: content sha256 is {found}, expected {self.content_sha256}; {REMEDY}"
+            )
+
+
+def _version() -> str:
+    try:
+        return version("pyro-dsae")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "(not installed)"
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.exists():
+        raise DataError(f"{path}: no such file; make one with `dsae prepare`")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder, expected a file made by `dsae prepare`")
+    try:
+        with path.open("rb"):
+            return h5py.File(path, "r")
+    except PermissionError as error:
+        raise DataError(f"{path}: cannot be read; change its permissions") from error
+    except OSError as error:
+        if "truncated" in str(error) or not path.stat().st_size:
+            size = path.stat().st_size
+            raise DataError(
+                f"{path}: is truncated at {size} bytes; copy it again, or {REMEDY}"
+            ) from error
+        raise DataError(
+            f"{path}: is not an HDF5 file; expected one made by `dsae prepare`"
+        ) from error
+
+
+def _content_sha256(
+    rows: Iterable[np.ndarray],
+    lengths: np.ndarray,
+    names: Sequence[str],
+    columns: Sequence[np.ndarray],
+) -> str:
+    """Hash the sequences, their lengths and their labels, whatever the order of the factors."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(f"x {row.dtype} {row.shape}".encode())
+        digest.update(np.ascontiguousarray(row))
+    digest.update(b"length")
+    digest.update(np.ascontiguousarray(lengths, "<i4"))
+    for name, column in sorted(zip(names, columns, strict=True), key=lambda pair: pair[0]):
+        digest.update(f"{name} {column.dtype} {column.shape}".encode())
+        digest.update(np.ascontiguousarray(column))
+    return digest.hexdigest()
+
+
+def _rows(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
+    for i in range(len(dataset)):
+        yield dataset[i]
+
+
+def _column(path: str, factor: Factor, values: np.ndarray) -> np.ndarray:
+    """Return a factor's values as int16 classes or float32, or raise DataError."""
+    if not np.isfinite(values).all():
+        row = int(np.argwhere(~np.isfinite(values))[0, 0])
+        raise DataError(
+            f"{path}: factor {factor.name} of sequence {row} is NaN or infinite; use -1 for an "
+            "unknown class"
+        )
+    if not factor.classes:
+        return values.astype(np.float32)
+    outside = (values < -1) | (values >= len(factor.classes)) | (values != np.floor(values))
+    if outside.any():
+        row = int(np.argwhere(outside)[0, 0])
+        raise DataError(
+            f"{path}: factor {factor.name} of sequence {row} is {values[outside][0]}, expected "
+            f"a class from 0 to {len(factor.classes) - 1}, or -1 for unknown; correct the labels"
+        )
+    return values.astype(np.int16)
+
+
+def _check_length(path: Path, name: str, values: np.ndarray | h5py.Dataset, n: int) -> None:
+    if values.shape != (n,):
+        raise DataError(f"{path}: /{name} has shape {values.shape}, expected ({n},); {REMEDY}")
+
+
+def _check_lengths(path: Path, lengths: np.ndarray, n: int, steps: int) -> None:
+    _check_length(path, "length", lengths, n)
+    outside = lengths[(lengths < 1) | (lengths > steps)]
+    if outside.size:
+        raise DataError(f"{path}: length {outside[0]} is out of range, expected 1 to {steps}")
+
+
+def _check_ids(path: Path, ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise DataError(f"{path}: id {name!r} occurs twice; ids must be unique")
+        seen.add(name)
+
+
+def _check_splits(path: Path, splits: Mapping[str, Mapping[str, np.ndarray]], n: int) -> None:
+    for scheme, parts in splits.items():
+        owner: dict[int, str] = {}
+        for part, indices in parts.items():
+            where = f"{path}: split {scheme}/{part}"
+            if indices.ndim != 1 or indices.dtype.kind not in "iu" or not indices.size:
+                raise DataError(f"{where} is {indices.dtype} {indices.shape}, expected indices")
+            outside = indices[(indices < 0) | (indices >= n)]
+            if outside.size:
+                raise DataError(f"{where} holds {outside[0]}, expected 0 to {n - 1}; {REMEDY}")
+            if (np.diff(indices) <= 0).any():
+                raise DataError(f"{where} is not sorted or repeats an index; {REMEDY}")
+            for index in indices.tolist():
+                if index in owner:
+                    raise DataError(
+                        f"{where} shares sequence {index} with {owner[index]}; {REMEDY}"
+                    )
+                owner[index] = part

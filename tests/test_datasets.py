@@ -1,0 +1,531 @@
+import ast
+import functools
+import hashlib
+import http.server
+import os
+import shutil
+import struct
+import sys
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pyro_dsae.datasets import NAMES, SOURCES, DataError, SequenceFile, Sprites, ToySprites, prepare
+from pyro_dsae.datasets.hdf5 import Factor, write
+from pyro_dsae.datasets.sprites import SHEETS
+
+GOLDEN = "9a90d76e1172c33b1a9e318a299657cecb9d9d19ddfd0d085e800b796a07a9f3"
+LPC = Path(os.environ.get("DSAE_LPC") or Path(__file__).parents[2] / "shared" / "lpc")
+needs_sheets = pytest.mark.skipif(
+    not LPC.is_dir(), reason="no LPC sheets: set DSAE_LPC to the folder that holds body/0.png"
+)
+FACTORS = ("body", "bottomwear", "topwear", "hair", "action", "direction")
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return ToySprites()
+
+
+@pytest.fixture(scope="module")
+def toy_file(tmp_path_factory):
+    return prepare("toy-sprites", tmp_path_factory.mktemp("toy") / "toy.h5", characters=8)
+
+
+@pytest.fixture
+def damaged(toy_file, tmp_path):
+    """A copy of a good file, to damage."""
+    return Path(shutil.copy(toy_file, tmp_path / "damaged.h5"))
+
+
+def video(n=4, steps=3, **changes):
+    """Arguments of `write` for n random sequences."""
+    frames = np.random.default_rng(0).integers(0, 256, (n, steps, 4, 5, 3), np.uint8)
+    return {
+        "blocks": [frames[:1], frames[1:]],
+        "labels": np.arange(n)[:, None],
+        "factors": [Factor("kind", "static", tuple(f"k{i}" for i in range(n)))],
+        "ids": [f"s{i}" for i in range(n)],
+        "groups": np.arange(n),
+        "splits": {"official": {"train": np.arange(n - 1), "test": np.array([n - 1])}},
+        "name": "random",
+        "source": "numpy",
+        "licence": "CC0-1.0",
+        "attribution": "none",
+        "citation": "none",
+        "recipe": {"seed": 0},
+    } | changes
+
+
+def one_line(error):
+    """Whether an error reads as one line."""
+    return "\n" not in str(error.value)
+
+
+# Sprites
+
+
+@needs_sheets
+def test_sprites_are_the_published_ones():
+    sprites = Sprites(LPC)
+    digest = hashlib.sha256()
+    for characters in np.split(np.arange(1296), 12):
+        digest.update(sprites.render(sprites.labels(characters)))
+    assert digest.hexdigest() == GOLDEN
+
+
+@needs_sheets
+@pytest.mark.parametrize("kind", ["file", "http"])
+def test_sprites_from_a_url_equal_those_from_a_folder(kind, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    labels = Sprites.labels(np.array([0, 1295]))
+    expected = Sprites(LPC).render(labels)
+    if kind == "file":
+        url = LPC.resolve().as_uri()
+        assert np.array_equal(Sprites(url).render(labels), expected)
+        monkeypatch.setattr("pyro_dsae.datasets.sprites.DEFAULT_SOURCE", url)
+        assert np.array_equal(Sprites().render(labels), expected)
+        return
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=LPC)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            assert np.array_equal(Sprites(url).render(labels), expected)
+            with pytest.raises(DataError, match=r"cannot download this sheet \(HTTP 404\)"):
+                Sprites(f"{url}/nowhere")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@needs_sheets
+def test_prepared_sprites_carry_licence_and_attribution(tmp_path):
+    path = prepare("sprites", tmp_path / "sprites.h5", source=LPC, characters=4)
+    with SequenceFile.open(path) as data:
+        assert data.attrs["licence"] == "CC-BY-SA-3.0 OR GPL-3.0"
+        assert "Johannes Sjölund" in data.attrs["attribution"]
+        assert str(LPC) not in str(data.attrs)
+        assert np.array_equal(data.read([5]), Sprites(LPC).render(data.labels(FACTORS)[[5]]))
+
+
+def test_sprites_need_exactly_25_sheets():
+    assert len(SHEETS) == len(set(SHEETS.values())) == 25
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"body/0.png: cannot read this sheet .*--source must be a folder"),
+        (b"<html>", r"body/0.png: not a PNG file; get body/0.png again from https://raw"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 64, 32), "64 x 32 pixels, expected"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 832, 1344),
+            r"sha256 is [0-9a-f]{64}, expected 27d1ac78",
+        ),
+    ],
+)
+def test_a_wrong_sheet_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "body").mkdir()
+        (tmp_path / "body/0.png").write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        Sprites(tmp_path)
+    assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("ftp://localhost/x", "cannot read ftp:// URLs; use http, https, file or a folder"),
+        ("file:///nowhere-at-all", "cannot download this sheet"),
+        ("http://127.0.0.1:9", "check the connection"),
+    ],
+)
+def test_a_wrong_url_is_refused(source, message, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(DataError, match=message):
+        Sprites(source)
+
+
+# Toy sprites, and what both have in common
+
+
+def test_toy_shows_every_part_in_every_frame(toy):
+    assert toy.parts.shape == (9, 8, 64, 64)
+    for part in range(1, 6):
+        assert (toy.parts == part).sum(axis=(2, 3)).min() >= 38
+
+
+def test_toy_motions_differ(toy):
+    assert len({motion.tobytes() for motion in toy.parts}) == 9
+    for a in range(9):
+        for b in range(a):
+            assert (toy.parts[a] != toy.parts[b]).sum() > 100
+    assert np.array_equal(toy.parts[1::3], toy.parts[2::3, :, :, ::-1])  # left mirrors right
+
+
+def test_toy_render_changes_only_the_part_of_the_factor(toy):
+    base = np.array([[0, 0, 0, 0, 1, 2]])
+    for column, part in enumerate((1, 2, 3, 4)):
+        seen = {toy.render(base).tobytes()}
+        for value in range(1, 6):
+            labels = base.copy()
+            labels[0, column] = value
+            frames = toy.render(labels)
+            changed = (frames != toy.render(base)).any(axis=-1)[0]
+            assert np.array_equal(changed, toy.parts[5] == part)
+            seen.add(frames.tobytes())
+        assert len(seen) == 6
+
+
+def test_toy_has_the_factors_of_sprites():
+    def facts(cls):
+        return [(f.name, f.role, len(f.classes)) for f in cls.factors]
+
+    assert facts(ToySprites) == facts(Sprites)
+    assert tuple(f.name for f in ToySprites.factors) == FACTORS
+
+
+@pytest.mark.parametrize("cls", SOURCES.values(), ids=NAMES)
+@pytest.mark.parametrize("characters", [None, 2, 3, 100, 1295, 1296])
+def test_split_shares_no_character(cls, characters):
+    parts = cls.split(characters)
+    full = cls.split()
+    train, test = parts["train"], parts["test"]
+    assert not set(train) & set(test)
+    assert min(len(train), len(test)) >= 1
+    assert len(train) + len(test) == (characters or 1296)
+    assert np.array_equal(train, full["train"][: len(train)])
+    assert np.array_equal(test, full["test"][: len(test)])
+
+
+def test_split_is_the_published_one():
+    parts = Sprites.split()
+    assert (len(parts["train"]), len(parts["test"])) == (1000, 296)
+    assert parts["train"][:10].tolist() == [1116, 1135, 17, 469, 1293, 491, 869, 961, 91, 793]
+
+
+def test_labels_index_characters_and_motions():
+    labels = Sprites.labels(np.array([17, 1295]))
+    assert labels.shape == (18, 6)
+    assert Sprites.character(labels).tolist() == [17] * 9 + [1295] * 9
+    assert Sprites.motion(labels).tolist() == [*range(9)] * 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 0, 6, 0, 0, 0]], "topwear = 6 is out of range, expected 0 to 5"),
+        ([[0, 0, 0, 0, 0, -1]], "direction = -1 is out of range, expected 0 to 2"),
+        ([[0, 0, 0]], r"shape \(1, 3\), expected \(N, 6\)"),
+        ([[0.5] * 6], "labels are float64, expected integers"),
+    ],
+)
+def test_render_refuses_labels(toy, labels, message):
+    with pytest.raises(DataError, match=message):
+        toy.render(np.array(labels))
+
+
+# prepare
+
+
+def test_prepare_round_trip(toy, toy_file):
+    with SequenceFile.open(toy_file) as data:
+        assert data.name == "toy-sprites"
+        assert len(data) == 72
+        assert data.factors == ToySprites.factors
+        assert data.frame_shape == (3, 64, 64)
+        assert (data.lengths == 8).all()
+        assert data.splits == {"official": ("train", "test")}
+        labels = data.labels(FACTORS)
+        indices = np.array([70, 0, 33])
+        frames = data.read(indices)
+        assert frames.dtype == np.uint8
+        assert np.array_equal(frames, toy.render(labels[indices]))
+        assert np.array_equal(data.groups, toy.character(labels))
+        assert data.ids == toy.ids(labels)
+        assert data.ids[0] == "char1116-walk-front"
+        train, test = data.split("train"), data.split("test")
+        assert (len(train), len(test)) == (54, 18)
+        assert not set(data.groups[train]) & set(data.groups[test])
+        data.verify()
+
+
+def test_prepare_twice_gives_the_same_content(toy_file, tmp_path):
+    again = prepare("toy-sprites", tmp_path / "again.h5", characters=8)
+    other = prepare("toy-sprites", tmp_path / "other.h5", characters=7)
+    hashes = []
+    for path in (toy_file, again, other):
+        with SequenceFile.open(path) as data:
+            hashes.append(data.content_sha256)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "spirtes"}, "no source is named 'spirtes'; the sources are sprites, toy-sprites"),
+        ({"characters": 1}, "characters = 1 is out of range, expected 2 to 1296"),
+        ({"characters": 1297}, "characters = 1297 is out of range"),
+        ({"source": "folder"}, "takes no source; got 'folder'"),
+    ],
+)
+def test_prepare_refuses(tmp_path, arguments, message):
+    with pytest.raises(DataError, match=message):
+        prepare(**({"name": "toy-sprites", "out": tmp_path / "x.h5"} | arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_prepare_refuses_an_existing_output(tmp_path):
+    out = tmp_path / "x.h5"
+    out.write_text("mine")
+    with pytest.raises(DataError, match="exists already; give another name or --overwrite"):
+        prepare("toy-sprites", out, characters=2)
+    assert out.read_text() == "mine"
+    prepare("toy-sprites", out, characters=2, overwrite=True)
+    with SequenceFile.open(out) as data:
+        assert len(data) == 18
+    assert [p.name for p in tmp_path.iterdir()] == ["x.h5"]
+
+
+def test_prepare_refuses_a_folder_and_a_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="is a folder, expected the name of a file"):
+        prepare("toy-sprites", tmp_path, overwrite=True)
+    with pytest.raises(DataError, match="does not exist; create it first"):
+        prepare("toy-sprites", tmp_path / "no" / "x.h5")
+
+
+# The writer
+
+
+def test_write_keeps_lengths_and_series(tmp_path):
+    series = np.ones((2, 5, 3), np.float32)
+    series[0, 2:] = 0
+    arguments = video(
+        n=2,
+        blocks=[series],
+        lengths=np.array([2, 5]),
+        labels=np.array([[0.5], [2.0]]),
+        factors=[Factor("speed", "dynamic")],
+    )
+    with SequenceFile.open(write(tmp_path / "x.h5", **arguments)) as data:
+        assert data.frame_shape == (3,)
+        assert data.lengths.tolist() == [2, 5]
+        assert np.array_equal(data.read([1, 0]), series[::-1])
+        assert np.array_equal(data.labels(["speed"]), np.float32([[0.5], [2.0]]))
+        data.verify()
+
+
+def test_content_hash_covers_frames_and_labels_not_blocks(tmp_path):
+    def content(file, **changes):
+        with SequenceFile.open(write(tmp_path / file, **video(**changes))) as data:
+            return data.content_sha256
+
+    frames = np.concatenate(video()["blocks"])
+    base = content("a.h5")
+    assert base == content("b.h5", blocks=[frames], name="another")
+    assert base != content("c.h5", blocks=[frames ^ 1])
+    assert base != content("d.h5", labels=np.array([[0], [1], [3], [2]]))
+
+
+def failing_blocks():
+    yield from video()["blocks"][:1]
+    raise KeyboardInterrupt
+
+
+FRAMES = np.ones((4, 3, 4, 5, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": np.array([[0], [1], [2], [4]])}, "kind of sequence 3 is 4, expected a class"),
+        ({"labels": np.array([[0], [np.nan], [2], [3]])}, "kind of sequence 1 is NaN"),
+        ({"labels": np.zeros((3, 1))}, r"labels have shape \(3, 1\), expected \(4, 1\)"),
+        ({"ids": ["a", "b", "a", "c"]}, "id 'a' occurs twice"),
+        ({"groups": np.zeros(3)}, r"/group has shape \(3,\), expected \(4,\)"),
+        ({"splits": {"official": {"train": [0, 4]}}}, "official/train holds 4, expected 0 to 3"),
+        ({"splits": {"official": {"train": [1, 0]}}}, "official/train is not sorted"),
+        ({"splits": {"o": {"a": [0, 1], "b": [1]}}}, "o/b shares sequence 1 with a"),
+        ({"splits": {"o": {"a": []}}}, "o/a is int64 .* expected indices"),
+        ({"blocks": [FRAMES[:3]]}, "got 3 sequences for 4 ids"),
+        ({"blocks": []}, "got 0 sequences for 4 ids"),
+        ({"blocks": [FRAMES, FRAMES]}, "a block of sequences is uint8 .* at 4"),
+        ({"blocks": [FRAMES[:1], FRAMES[:, :2]]}, "a block of sequences is uint8"),
+        ({"blocks": [FRAMES.astype(float)]}, "sequences are float64"),
+        ({"blocks": [np.full((4, 3, 2), np.nan, np.float32)]}, "hold NaN or infinite"),
+        ({"blocks": [FRAMES], "lengths": np.array([3, 3, 3, 4])}, "length 4 is out of range"),
+        ({"blocks": [FRAMES], "lengths": np.array([3, 3, 3, 2])}, "after a length of 2 are not"),
+    ],
+)
+def test_write_refuses_and_leaves_nothing(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message) as error:
+        write(tmp_path / "x.h5", **video(**changes))
+    assert one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
+    path = write(tmp_path / "x.h5", **video())
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write(path, **video(blocks=failing_blocks()), overwrite=True)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.h5"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("a/b", "static"), "factor name 'a/b'"),
+        (("a", "moving"), "role is 'moving', expected 'static' or 'dynamic'"),
+        (("a", "static", ("x", "x")), "class names repeat"),
+    ],
+)
+def test_factor_refuses(arguments, message):
+    with pytest.raises(DataError, match=message):
+        Factor(*arguments)
+
+
+# The reader
+
+
+def replace(file, key, value):
+    attributes = dict(file[key].attrs)
+    del file[key]
+    file[key] = value
+    file[key].attrs.update(attributes)
+
+
+DAMAGE = {
+    "format": (lambda f: f.attrs.update(format="other"), "format is 'other', expected"),
+    "no format": (lambda f: f.attrs.pop("format"), "format is None, expected 'pyro-dsae'"),
+    "schema": (lambda f: f.attrs.update(schema_version=2), "schema version is 2, expected 1"),
+    "attribute": (lambda f: f.attrs.pop("licence"), "has no attribute 'licence'"),
+    "layout": (lambda f: f.attrs.update(layout="NTCHW"), "layout 'NTCHW', expected"),
+    "no x": (lambda f: f.pop("x"), "has no /x"),
+    "x type": (lambda f: replace(f, "x", np.zeros((72, 8, 4, 4, 3))), "/x is float64"),
+    "split range": (
+        lambda f: replace(f, "splits/official/test", [3, 72]),
+        "official/test holds 72, expected 0 to 71",
+    ),
+    "split order": (lambda f: replace(f, "splits/official/test", [70, 60]), "is not sorted"),
+    "split overlap": (lambda f: replace(f, "splits/official/test", [0, 70]), "shares sequence 0"),
+    "label range": (
+        lambda f: replace(f, "factors/hair", np.full(72, 6, np.int16)),
+        "factor hair of sequence 0 is 6, expected a class from 0 to 5",
+    ),
+    "label NaN": (
+        lambda f: replace(f, "factors/hair", np.full(72, np.nan, np.float32)),
+        "factor hair of sequence 0 is NaN",
+    ),
+    "label shape": (lambda f: replace(f, "factors/hair", [0, 1]), r"/factors/hair has shape \(2,"),
+    "classes": (lambda f: f["factors/hair"].attrs.update(classes="{"), "is damaged"),
+    "length": (lambda f: f["length"].write_direct(np.full(72, 9, np.int32)), "length 9 is out"),
+    "group": (lambda f: replace(f, "group", [1]), r"/group has shape \(1,\), expected \(72,\)"),
+    "ids": (lambda f: f["id"].__setitem__(1, f["id"][0]), "occurs twice"),
+    "mask": (lambda f: f.__setitem__("mask", [True]), "has a /mask"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_open_refuses_invalid_content(damaged, kind):
+    change, message = DAMAGE[kind]
+    with h5py.File(damaged, "r+") as file:
+        change(file)
+    with pytest.raises(DataError, match=message) as error:
+        SequenceFile.open(damaged)
+    assert one_line(error) and str(error.value).startswith(str(damaged))
+    damaged.unlink()
+
+
+def test_open_refuses_what_is_not_a_whole_file(damaged, tmp_path):
+    content = damaged.read_bytes()
+    for size in (0, len(content) // 2, len(content) - 1):
+        damaged.write_bytes(content[:size])
+        with pytest.raises(DataError, match=f"is truncated at {size} bytes; copy it") as error:
+            SequenceFile.open(damaged)
+        assert one_line(error)
+    damaged.write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="is not an HDF5 file; expected one made by `dsae prepare`"):
+        SequenceFile.open(damaged)
+    with pytest.raises(DataError, match="no such file; make one with `dsae prepare`"):
+        SequenceFile.open(tmp_path / "missing.h5")
+    with pytest.raises(DataError, match="is a folder"):
+        SequenceFile.open(tmp_path)
+
+
+def test_reading_nan_is_refused(tmp_path):
+    arguments = video(blocks=[np.ones((4, 3, 2), np.float32)])
+    path = write(tmp_path / "x.h5", **arguments)
+    with h5py.File(path, "r+") as file:
+        file["x"][2, 1, 0] = np.nan
+    with SequenceFile.open(path) as data:
+        assert data.read([0, 1, 3]).shape == (3, 3, 2)
+        with pytest.raises(DataError, match=r"sequence 2 \(s2\) holds NaN"):
+            data.read([2])
+
+
+def test_verify_sees_a_changed_pixel(damaged):
+    with h5py.File(damaged, "r+") as file:
+        file["x"][3, 0, 0, 0, 0] ^= 1
+    with (
+        SequenceFile.open(damaged) as data,
+        pytest.raises(DataError, match="content sha256 is .*, expected"),
+    ):
+        data.verify()
+
+
+def test_a_damaged_chunk_is_named(damaged):
+    with h5py.File(damaged, "r") as file:
+        chunk = file["x"].id.get_chunk_info(5)
+    with damaged.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * chunk.size)
+    with SequenceFile.open(damaged) as data, pytest.raises(DataError, match="is damaged"):
+        data.read(np.arange(72))
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda d: d.read([72]), "sequence 72 does not exist, expected 0 to 71"),
+        (lambda d: d.read([-1]), "sequence -1 does not exist"),
+        (lambda d: d.read([0.5]), "expected integers"),
+        (lambda d: d.labels(["hat"]), "has no factor 'hat'; its factors are body, bottomwear"),
+        (lambda d: d.split("valid"), "has no part 'valid'; its parts are train, test"),
+        (lambda d: d.split("train", "random"), "has no split 'random'; its splits are official"),
+    ],
+)
+def test_reader_names_what_does_not_exist(toy_file, ask, message):
+    with SequenceFile.open(toy_file) as data, pytest.raises(DataError, match=message):
+        ask(data)
+
+
+def test_reading_nothing_keeps_the_shape(toy_file):
+    with SequenceFile.open(toy_file) as data:
+        assert data.read([]).shape == (0, 8, 64, 64, 3)
+        assert data.labels([]).shape == (72, 0)
+
+
+def test_datasets_does_not_import_torch():
+    folder = Path(sys.modules["pyro_dsae.datasets"].__file__).parent
+    imported = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    third_party = imported - sys.stdlib_module_names
+    assert third_party == {"numpy", "h5py", "PIL", "pyro_dsae"}
