@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 
@@ -51,7 +52,8 @@ def load(path: str | Path) -> DSAE:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     if "pyro-dsae" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not one that pyro-dsae wrote")
-    dsae = DSAE(ModelConfig.from_dict(json.loads(metadata["pyro-dsae"])))
+    with torch.random.fork_rng():  # initial weights must not cost the caller random numbers
+        dsae = DSAE(ModelConfig.from_dict(json.loads(metadata["pyro-dsae"])))
     try:
         dsae.load_state_dict(weights)
     except RuntimeError:

@@ -7,6 +7,8 @@ from pyro_dsae import DSAE, ModelConfig
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.priors import PRIORS
 
+torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
+
 TINY = {
     "frame_shape": (2, 16, 32),
     "static_dim": 5,

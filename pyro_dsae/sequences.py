@@ -1,0 +1,55 @@
+"""Sequences in memory: 8-bit frames as a file stores them, converted a batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Sequences of 8-bit frames.
+
+    Args:
+        x: frames, uint8 (N, T, H, W, C), zero padded.
+        lengths: real steps of each sequence, int (N,).
+        groups: what must not be in both train and validation (a character, a person), int (N,).
+    """
+
+    x: np.ndarray
+    lengths: np.ndarray
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Frames in [0, 1], float32 (B, T, C, H, W), and the mask (B, T), None without padding.
+
+        The frames keep channels last in memory, which is what the convolutions want.
+        """
+        x = torch.from_numpy(self.x[indices]).to(device).permute(0, 1, 4, 2, 3).float() / 255
+        lengths = self.lengths[indices]
+        if (lengths == self.x.shape[1]).all():
+            return x, None
+        return x, torch.from_numpy(np.arange(self.x.shape[1]) < lengths[:, None]).to(device)
+
+    def hold_out(self, fraction: float, seed: int) -> tuple[Sequences, Sequences]:
+        """Train and validation part, no group in both; ``fraction`` of the groups are held out.
+
+        Raises ValueError when either part would be empty.
+        """
+        groups = np.random.default_rng(seed).permutation(np.unique(self.groups))
+        held_out = np.isin(self.groups, groups[: max(1, round(fraction * len(groups)))])
+        if held_out.all() or not 0 < fraction < 1:
+            raise ValueError(
+                f"cannot hold out {fraction} of {len(groups)} groups; it takes two groups at "
+                "least and a fraction between 0 and 1"
+            )
+        return self._take(~held_out), self._take(held_out)
+
+    def _take(self, chosen: np.ndarray) -> Sequences:
+        return Sequences(self.x[chosen], self.lengths[chosen], self.groups[chosen])

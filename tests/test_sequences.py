@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+import torch
+
+from pyro_dsae.sequences import Sequences
+
+
+@pytest.fixture
+def sequences() -> Sequences:
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (20, 4, 16, 16, 3), dtype=np.uint8)
+    return Sequences(x, np.array([4] * 10 + [2] * 10), np.repeat(np.arange(10), 2))
+
+
+def test_a_batch_is_the_stored_frames_in_unit_range(sequences):
+    x, mask = sequences.batch(np.array([3, 1]), torch.device("cpu"))
+    assert x.shape == (2, 4, 3, 16, 16) and mask is None
+    assert torch.equal(
+        (x[0, 2, 1] * 255).round().byte(), torch.from_numpy(sequences.x[3, 2, ..., 1])
+    )
+
+
+def test_padding_is_masked(sequences):
+    _, mask = sequences.batch(np.array([0, 15]), torch.device("cpu"))
+    assert mask.tolist() == [[True] * 4, [True, True, False, False]]
+
+
+def test_no_group_is_in_both_parts(sequences):
+    train, validation = sequences.hold_out(0.2, seed=0)
+    assert len(train) == 16 and len(validation) == 4
+    assert not set(train.groups) & set(validation.groups)
+    again = sequences.hold_out(0.2, seed=0)[1]
+    assert np.array_equal(again.groups, validation.groups)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_an_empty_part_is_refused(sequences, fraction):
+    with pytest.raises(ValueError, match=f"cannot hold out {fraction} of 10 groups"):
+        sequences.hold_out(fraction, seed=0)
