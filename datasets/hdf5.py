@@ -12,6 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pyro_dsae.sequences import Sequences
+
 FORMAT = "pyro-dsae"
 SCHEMA_VERSION = 1
 REMEDY = "make the file again with `dsae prepare`"
@@ -373,6 +375,11 @@ class SequenceFile:
                     f"values; {REMEDY}"
                 )
         return out
+
+    def sequences(self, part: str, scheme: str = "official") -> Sequences:
+        """Read a part of a video file into memory; raises DataError as `split` and `read` do."""
+        indices = self.split(part, scheme)
+        return Sequences(self.read(indices), self.lengths[indices], self.groups[indices])
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""

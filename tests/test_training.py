@@ -131,6 +131,7 @@ def test_a_foreign_checkpoint_is_refused_and_never_unpickled(content, sequences,
         fit_(model(), sequences, tmp_path, SHORT, resume=True)
 
 
+@pytest.mark.filterwarnings("ignore:Encountered NaN")  # Pyro's own, before our error
 def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
     dsae = model()
 
