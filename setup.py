@@ -3,8 +3,8 @@
 from setuptools import setup
 
 setup(
-    # Named one by one: find_packages would follow the symlink and list it twice.
-    packages=["pyro_dsae", "pyro_dsae.datasets"],
+    # Named one by one: find_packages would follow the symlink as well.
+    packages=["pyro_dsae", "pyro_dsae.objectives", "pyro_dsae.datasets"],
     package_dir={"pyro_dsae.datasets": "datasets"},
     package_data={"pyro_dsae": ["py.typed"]},
 )
