@@ -2,6 +2,9 @@ import re
 from pathlib import Path
 
 import pyro
+from click.testing import CliRunner
+
+from pyro_dsae.cli.main import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SNIPPETS = re.findall(r"test_readme.py -->\n```python\n(.*?)```", README, re.DOTALL)
@@ -26,3 +29,16 @@ def test_a_file_is_prepared_and_a_model_trained_on_it(tmp_path, monkeypatch):
     names = run(SNIPPETS[1])
     assert names["dsae"].config.guide == "factorized"
     assert (tmp_path / "runs" / "a" / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_the_commands_run(tmp_path, monkeypatch):
+    """As they stand, but on few characters and for one epoch."""
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^dsae (.*)$", README, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["prepare", "info", "fit", "info"]
+    for line in lines:
+        words = line.replace("--epochs 5", "--epochs 1").split()
+        if words[0] == "prepare":
+            words += ["--characters", "12"]
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0, result.output

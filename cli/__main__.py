@@ -1,0 +1,3 @@
+from pyro_dsae.cli.main import main
+
+main()

@@ -1,0 +1,38 @@
+"""The ``dsae`` command: its commands, and errors as one line."""
+
+from typing import Any
+
+import click
+
+from pyro_dsae.checkpoint import CheckpointError
+from pyro_dsae.cli.fit import fit
+from pyro_dsae.cli.info import info
+from pyro_dsae.cli.prepare import prepare
+from pyro_dsae.config import ConfigError
+from pyro_dsae.datasets import DataError
+from pyro_dsae.training import TrainingError
+
+
+class _Group(click.Group):
+    """Turns the library's errors into one line: exit code 2 for an option, 1 for the rest."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from error
+        except (CheckpointError, DataError, TrainingError, OSError) as error:
+            if context.params["debug"]:
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pyro-dsae")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Disentangled sequential autoencoders: who is in a sequence, and what happens."""
+
+
+for command in (prepare, info, fit):
+    main.add_command(command)

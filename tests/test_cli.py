@@ -1,0 +1,84 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from pyro_dsae.cli.main import main
+
+
+def dsae(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "toy.h5"
+    assert dsae("prepare", "toy-sprites", path, "--characters", 12).exit_code == 0
+    return path
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
+def test_every_command_has_help(command):
+    result = dsae(*command, "--help")
+    assert result.exit_code == 0 and "Usage" in result.output
+
+
+def test_info_describes_a_data_file(data):
+    facts = json.loads(dsae("info", data, "--json").output)
+    assert facts["name"] == "toy-sprites" and facts["sequences"] == 12 * 9
+    assert sum(facts["splits"]["official"].values()) == 12 * 9
+    assert facts["factors"]["action"] == "dynamic" and facts["frame_shape"] == [3, 64, 64]
+
+
+def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
+    run = tmp_path / "run"
+    options = ["--epochs", 1, "--guide", "full", "--prior", "standard"]
+    result = dsae("fit", data, run, *options)
+    assert result.exit_code == 0, result.output
+    assert "epoch 1: validation ELBO" in result.stderr
+    assert result.stdout.strip() == f"{run}/model.safetensors"
+    metrics = (run / "metrics.jsonl").read_bytes()
+    assert dsae("fit", data, run, *options, "--resume").exit_code == 0
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+    facts = json.loads(dsae("info", run / "model.safetensors", "--json").output)
+    assert (facts["guide"], facts["prior"]) == ("full", "standard")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--guide", "fool"], 2, "'full', 'factorized', 'framewise'"),
+        (["--prior", "gru"], 2, "'standard', 'lstm'"),
+        (["--preset", "huge"], 2, "'paper', 'small'"),
+        (["--scale", "0"], 2, "scale is 0.0"),
+        (["--epochs", "0"], 2, "epochs is 0"),
+        (["--device", "tpu"], 2, "device is 'tpu'"),
+        (["--device", "cuda:99"], 2, "device is 'cuda:99'"),
+        (["--batch-size", "999"], 1, "batch_size is 999"),
+        (["--resume"], 1, "nothing to resume"),
+    ],
+)
+def test_a_bad_option_of_fit_is_one_line_and_leaves_nothing(options, code, message, data, tmp_path):
+    result = dsae("fit", data, tmp_path / "run", *options)
+    assert result.exit_code == code
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output and list(tmp_path.iterdir()) == []
+
+
+def test_files_that_cannot_be_used_are_one_line(data, tmp_path):
+    text = tmp_path / "text.h5"
+    text.write_text("no HDF5")
+    calls = [
+        ("fit", tmp_path / "absent.h5", tmp_path / "run"),
+        ("fit", text, tmp_path / "run"),
+        ("info", text),
+        ("info", tmp_path / "absent.safetensors"),
+        ("prepare", "toy-sprites", data),
+        ("prepare", "sprites", tmp_path / "out.h5", "--source", tmp_path),
+    ]
+    for call in calls:
+        result = dsae(*call)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["text.h5"]
+    assert data.stat().st_size > 10_000
