@@ -34,7 +34,7 @@ def test_a_file_is_prepared_and_a_model_trained_on_it(tmp_path, monkeypatch):
 def test_the_commands_run(tmp_path, monkeypatch):
     """As they stand, but on few characters and for one epoch."""
     monkeypatch.chdir(tmp_path)
-    lines = re.findall(r"^dsae (.*)$", README, re.MULTILINE)
+    lines = re.findall(r"^dsae (\w.*)$", README, re.MULTILINE)
     assert [line.split()[0] for line in lines] == ["prepare", "info", "fit", "info"]
     for line in lines:
         words = line.replace("--epochs 5", "--epochs 1").split()
