@@ -19,7 +19,7 @@ class CheckpointError(ValueError):
 
 
 def save(dsae: DSAE, path: str | Path, overwrite: bool = False) -> None:
-    """Write ``dsae`` to ``path``: first to a temporary name, then renamed.
+    """Write ``dsae`` to ``path``, whole or not at all.
 
     Raises CheckpointError when ``path`` exists and ``overwrite`` is False, OSError when it cannot
     be written.
@@ -27,11 +27,15 @@ def save(dsae: DSAE, path: str | Path, overwrite: bool = False) -> None:
     path = Path(path)
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} exists; use --overwrite (overwrite=True) to replace it")
+    metadata = {"pyro-dsae": json.dumps(dsae.config.to_dict())}
+    write_whole(path, serialize(dsae.state_dict(), metadata))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all: to a temporary name, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(
-            serialize(dsae.state_dict(), {"pyro-dsae": json.dumps(dsae.config.to_dict())})
-        )
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -33,7 +33,8 @@ class ConfigError(ValueError):
     """An option has a value, or a name, that no model can have."""
 
 
-def _one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
+def one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``names``."""
     if value not in names:
         raise ConfigError(f"{field} is {value!r}, but must be one of: {', '.join(names)}")
 
@@ -74,9 +75,9 @@ class ModelConfig:
         # JSON knows no tuples; a config read back must equal the one that was written.
         object.__setattr__(self, "frame_shape", tuple(self.frame_shape))
         object.__setattr__(self, "channels", tuple(self.channels))
-        _one_of("guide", self.guide, GUIDES)
-        _one_of("prior", self.prior, PRIORS)
-        _one_of("likelihood", self.likelihood, LIKELIHOODS)
+        one_of("guide", self.guide, GUIDES)
+        one_of("prior", self.prior, PRIORS)
+        one_of("likelihood", self.likelihood, LIKELIHOODS)
         if len(self.frame_shape) != 3 or any(size < 1 for size in self.frame_shape):
             raise ConfigError(f"frame_shape is {self.frame_shape}, but must be (C, H, W)")
         if any(side % FRAME_MULTIPLE for side in self.frame_shape[1:]):
@@ -95,7 +96,7 @@ class ModelConfig:
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ModelConfig:
         """The preset called ``name`` (a key of :data:`PRESETS`), with ``changes`` applied."""
-        _one_of("preset", name, PRESETS)
+        one_of("preset", name, PRESETS)
         return cls.from_dict({**PRESETS[name], **changes})
 
     @classmethod

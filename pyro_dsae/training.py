@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -17,8 +17,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.checkpoint import load, save
-from pyro_dsae.config import ConfigError
+from pyro_dsae.checkpoint import load, save, write_whole
+from pyro_dsae.config import ConfigError, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.sequences import Sequences
@@ -57,18 +57,16 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.estimator not in ESTIMATORS:
-            raise ConfigError(
-                f"estimator is {self.estimator!r}, but must be one of: {', '.join(ESTIMATORS)}"
-            )
+        one_of("estimator", self.estimator, ESTIMATORS)
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
         for field in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
-        if self.kl_warmup < 0:
-            raise ConfigError(f"kl_warmup is {self.kl_warmup}, but must not be negative")
+        for field in ("kl_warmup", "seed"):
+            if getattr(self, field) < 0:
+                raise ConfigError(f"{field} is {getattr(self, field)}, but must not be negative")
 
 
 def fit(
@@ -96,7 +94,10 @@ def fit(
             is not finite (the last checkpoint stays).
     """
     config, run = config or TrainingConfig(), Path(run)
-    train, validation = sequences.hold_out(config.validation_fraction, config.seed)
+    try:
+        train, validation = sequences.hold_out(config.validation_fraction, config.seed)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
     _check_data(dsae, train, config)
     optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate)
     settings = {"model": dsae.config.to_dict(), "training": dataclasses.asdict(config)}
@@ -108,8 +109,8 @@ def fit(
         raise TrainingError(f"{run} exists; resume it or choose another folder")
     else:
         run.mkdir(parents=True)
-        _write(run / "config.json", json.dumps(settings, indent=2).encode())
-    _write(run / "metrics.jsonl", _lines(history))  # without an epoch that no checkpoint holds
+        write_whole(run / "config.json", json.dumps(settings, indent=2).encode())
+    write_whole(run / "metrics.jsonl", _lines(history))  # without an epoch that no checkpoint holds
 
     best = max((line["validation_elbo"] for line in history), default=-math.inf)
     for epoch in range(len(history), config.epochs):
@@ -126,7 +127,7 @@ def fit(
             best = metrics["validation_elbo"]
             save(dsae, run / "model.safetensors", overwrite=True)
         _save_checkpoint(run, settings, dsae, optimizer, history)
-        _write(run / "metrics.jsonl", _lines(history))
+        write_whole(run / "metrics.jsonl", _lines(history))
         report(metrics)
     dsae.load_state_dict(load(run / "model.safetensors").state_dict())
     return dsae.eval()
@@ -229,12 +230,6 @@ def _lines(history: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in history).encode()
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
 def _save_checkpoint(
     run: Path,
     settings: dict[str, Any],
@@ -242,10 +237,10 @@ def _save_checkpoint(
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, Any]],
 ) -> None:
-    temporary = run / ".checkpoint.pt.tmp"
     state = {"settings": settings, "history": history, "model": dsae.state_dict()}
-    torch.save({**state, "optimizer": optimizer.state_dict()}, temporary)
-    os.replace(temporary, run / "checkpoint.pt")
+    content = io.BytesIO()
+    torch.save({**state, "optimizer": optimizer.state_dict()}, content)
+    write_whole(run / "checkpoint.pt", content.getvalue())
 
 
 def _restore(

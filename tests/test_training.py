@@ -103,6 +103,12 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
             SHORT,
             "have 1 step",
         ),
+        (
+            model(),
+            Sequences(sequences.x, sequences.lengths, np.zeros(40, int)),
+            SHORT,
+            "cannot hold out 0.2 of 1 groups",
+        ),
     ]
     for dsae, data, config, message in wrong:
         with pytest.raises(TrainingError, match=message):
@@ -153,6 +159,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"epochs": 0}, "epochs is 0"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"kl_warmup": -1}, "kl_warmup is -1"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_a_bad_option_is_named(options, message):
