@@ -379,7 +379,12 @@ class SequenceFile:
     def sequences(self, part: str, scheme: str = "official") -> Sequences:
         """Read a part of a video file into memory; raises DataError as `split` and `read` do."""
         indices = self.split(part, scheme)
-        return Sequences(self.read(indices), self.lengths[indices], self.groups[indices])
+        origin = {
+            "path": str(self.path.resolve()),
+            "name": self.name,
+            "content_sha256": self.content_sha256,
+        }
+        return Sequences(self.read(indices), self.lengths[indices], self.groups[indices], origin)
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""

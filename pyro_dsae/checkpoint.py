@@ -14,6 +14,9 @@ from pyro_dsae.config import ModelConfig
 from pyro_dsae.model import DSAE
 
 
+MODEL = "model.safetensors"  # the best weights of a run, in its folder
+
+
 class CheckpointError(ValueError):
     """A file is not a model of this package, or the path cannot be used."""
 
@@ -44,8 +47,13 @@ def write_whole(path: Path, content: bytes) -> None:
 def load(path: str | Path) -> DSAE:
     """The model that :func:`save` wrote, in eval mode on the CPU. Nothing is ever unpickled.
 
+    ``path`` is the file, or the folder of a run that holds it as ``model.safetensors``.
+
     Raises CheckpointError when the file is missing, truncated or not a model of this package.
     """
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

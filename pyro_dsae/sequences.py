@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ class Sequences:
         x: frames, uint8 (N, T, H, W, C), zero padded.
         lengths: real steps of each sequence, int (N,).
         groups: what must not be in both train and validation (a character, a person), int (N,).
+        origin: where they are from, for the run to remember: path, name and content_sha256.
     """
 
     x: np.ndarray
     lengths: np.ndarray
     groups: np.ndarray
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -52,4 +55,6 @@ class Sequences:
         return self._take(~held_out), self._take(held_out)
 
     def _take(self, chosen: np.ndarray) -> Sequences:
-        return Sequences(self.x[chosen], self.lengths[chosen], self.groups[chosen])
+        return replace(
+            self, x=self.x[chosen], lengths=self.lengths[chosen], groups=self.groups[chosen]
+        )

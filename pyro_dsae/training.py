@@ -17,7 +17,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.checkpoint import load, save, write_whole
+from pyro_dsae.checkpoint import MODEL, load, save, write_whole
 from pyro_dsae.config import ConfigError, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.objectives.elbo import ESTIMATORS
@@ -100,7 +100,11 @@ def fit(
         raise TrainingError(str(error)) from None
     _check_data(dsae, train, config)
     optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate)
-    settings = {"model": dsae.config.to_dict(), "training": dataclasses.asdict(config)}
+    settings = {
+        "model": dsae.config.to_dict(),
+        "training": dataclasses.asdict(config),
+        "data": dict(sequences.origin),
+    }
     settings = json.loads(json.dumps(settings))  # as they will be read back
     history: list[dict[str, Any]] = []
     if resume:
@@ -125,11 +129,11 @@ def fit(
         history.append(metrics)
         if metrics["validation_elbo"] > best:
             best = metrics["validation_elbo"]
-            save(dsae, run / "model.safetensors", overwrite=True)
+            save(dsae, run / MODEL, overwrite=True)
         _save_checkpoint(run, settings, dsae, optimizer, history)
         write_whole(run / "metrics.jsonl", _lines(history))
         report(metrics)
-    dsae.load_state_dict(load(run / "model.safetensors").state_dict())
+    dsae.load_state_dict(load(run / MODEL).state_dict())
     return dsae.eval()
 
 
