@@ -70,7 +70,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(stopped, sequences, tmp_path
             raise StopError
 
     with pytest.raises(StopError):
-        fit_(model(), sequences, tmp_path / "cut", SHORT, report=stop)
+        fit_(model(), sequences, tmp_path / "cut", SHORT, on_epoch=stop)
     with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": ')  # as a kill in the middle of a write might have left it
     torch.manual_seed(5)
@@ -115,9 +115,11 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
             fit_(dsae, data, run, config)
         assert not run.exists()
     fit_(model(), sequences, run, SHORT)
-    with pytest.raises(TrainingError, match="exists; resume it"):
+    with pytest.raises(TrainingError, match="holds a run already; go on with --resume"):
         fit_(model(), sequences, run, SHORT)
-    with pytest.raises(TrainingError, match="was trained with guide='factorized', not 'full'"):
+    with pytest.raises(
+        TrainingError, match="was trained with model guide='factorized', not 'full'"
+    ):
         fit_(model(guide="full"), sequences, run, SHORT, resume=True)
 
 
@@ -145,8 +147,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         with torch.no_grad():
             dsae.model.decoder.code[0].weight.fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match="loss is nan in step 0 of epoch 2.*last whole"):
-        fit_(dsae, sequences, tmp_path / "run", SHORT, report=spoil)
+    with pytest.raises(
+        TrainingError, match="loss is nan.* in step 1 of epoch 2; the last checkpoint is kept"
+    ):
+        fit_(dsae, sequences, tmp_path / "run", SHORT, on_epoch=spoil)
     assert len(metrics(tmp_path / "run")) == 1
     kept = load(tmp_path / "run" / "model.safetensors").state_dict()
     assert all(torch.isfinite(value).all() for value in kept.values())
