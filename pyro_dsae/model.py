@@ -14,21 +14,29 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_dsae.config import ModelConfig
-from pyro_dsae.guides import GUIDES, Draw
+from pyro_dsae.guides import GUIDES, Draw, Guide
 from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.networks import ConvDecoder, ConvEncoder, FrameNetwork, step_lengths
-from pyro_dsae.priors import PRIORS
+from pyro_dsae.priors import PRIORS, Prior
 from pyro_dsae.registration import register
 
 
 class GenerativeModel(nn.Module):
-    """p(x_1:T, f, z_1:T) as a Pyro program with sites ``f``, ``z_0`` ... ``z_{T-1}`` and ``x``."""
+    """p(x_1:T, f, z_1:T) as a Pyro program with sites ``f``, ``z_0`` ... ``z_{T-1}`` and ``x``.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        prior: in place of the one that ``config`` names.
+        decoder: [f, z_t] (*, static_dim + dynamic_dim) to means of frames (*, C, H, W), in place of
+            the one that ``config`` describes.
+    """
+
+    def __init__(
+        self, config: ModelConfig, prior: Prior | None = None, decoder: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.prior = PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
-        self.decoder = ConvDecoder(
+        self.prior = prior or PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
+        self.decoder = decoder or ConvDecoder(
             config.static_dim + config.dynamic_dim,
             config.frame_shape,
             config.channels,
@@ -85,14 +93,31 @@ class DSAE(nn.Module):
     ``dsae.model`` and ``dsae.guide`` are Pyro programs with one signature, ``(x, mask=None,
     kl_weight=1.0)``, and serve any Pyro inference algorithm. The verbs below use the networks as
     they are: call ``dsae.eval()`` first, or batch norm normalises by the batch at hand.
+
+    Args:
+        config: describes every part that is not passed in. A class of your own goes by name as
+            well, once it is in :data:`~pyro_dsae.guides.GUIDES` or
+            :data:`~pyro_dsae.priors.PRIORS`.
+        prior, decoder: as in :class:`GenerativeModel`.
+        encoder: frames (*, C, H, W) to codes (*, code_dim), for the guide that ``config`` names.
+        guide: the whole guide, with an encoder of its own.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        prior: Prior | None = None,
+        decoder: nn.Module | None = None,
+        encoder: nn.Module | None = None,
+        guide: Guide | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.model = GenerativeModel(config)
-        encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
-        self.guide = GUIDES[config.guide](
+        self.model = GenerativeModel(config, prior, decoder)
+        if encoder is None and guide is None:
+            encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+        self.guide = guide or GUIDES[config.guide](
             encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
         )
 

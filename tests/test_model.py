@@ -5,9 +5,12 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
+from torch import nn
 
-from conftest import tiny_model
-from pyro_dsae.guides import GUIDES
+from conftest import TINY, tiny_model
+from pyro_dsae import DSAE, ModelConfig
+from pyro_dsae.guides import GUIDES, FullGuide
+from pyro_dsae.priors import PRIORS, LSTMPrior
 
 
 def traces(dsae, x, mask=None):
@@ -61,6 +64,29 @@ def test_the_prior_is_fed_with_the_samples_of_the_guide(frames):
     moved = poutine.trace(poutine.replay(dsae.model, other)).get_trace(frames)
     for t in range(1, 6):
         assert not torch.equal(moved.nodes[f"z_{t}"]["fn"].mean, model.nodes[f"z_{t}"]["fn"].mean)
+
+
+def test_own_parts_go_by_hand_and_by_name(frames, monkeypatch):
+    class Prior(LSTMPrior):
+        pass
+
+    class Guide(FullGuide):
+        pass
+
+    def encoder():
+        return nn.Sequential(nn.Flatten(-3), nn.Linear(2 * 16 * 32, TINY["code_dim"]))
+
+    monkeypatch.setitem(PRIORS, "own", Prior)
+    monkeypatch.setitem(GUIDES, "own", Guide)
+    config = ModelConfig(**TINY, prior="own", guide="own")
+    sizes = [TINY[f"{name}_dim"] for name in ("code", "hidden", "static", "dynamic")]
+    named = DSAE(config, encoder=encoder())
+    by_hand = DSAE(ModelConfig(**TINY), prior=Prior(3, 7), guide=Guide(encoder(), *sizes))
+    for dsae in (named, by_hand):
+        assert type(dsae.model.prior) is Prior and type(dsae.guide) is Guide
+        assert type(dsae.guide.encoder) is nn.Sequential
+        Trace_ELBO()(dsae.model, dsae.guide)(frames.float()).backward()
+        assert all(parameter.grad is not None for parameter in dsae.parameters())
 
 
 def posteriors(dsae, x, **fixed):
