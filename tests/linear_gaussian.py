@@ -14,10 +14,10 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
+from fixed_noise import FixedNoise
 from pyro_dsae import DSAE, ModelConfig
 from pyro_dsae.guides import Guide
 from pyro_dsae.priors import Prior
@@ -268,25 +268,13 @@ def make_exact(dsae: DSAE, mask: Tensor | None = None) -> None:
         fill(head, _places(t), [*range(STATIC), *previous])
 
 
-class SigmaPoints(poutine.messenger.Messenger):
-    """Gives sample sites mean + scale * noise for 2 LATENTS fixed noises, one a sequence.
+def sigma_points() -> FixedNoise:
+    """2 LATENTS fixed noises, one a sequence of a batch.
 
     The average of a quadratic function over these points is its exact expectation under q. ELBO
     estimates of a linear model and their gradients are quadratic in the noise.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        points = LATENTS**0.5 * torch.eye(LATENTS).double()
-        self.noise = torch.cat([points, -points])
-
-    def _pyro_sample(self, message: dict[str, Any]) -> None:
-        name = message["name"]
-        if name == "f":
-            noise = self.noise[:, :STATIC]
-        elif name.startswith("z_"):
-            noise = self.noise[:, _places(int(name[2:]))]
-        else:
-            return
-        message["value"] = message["fn"].mean + message["fn"].stddev * noise
-        message["done"] = True
+    points = LATENTS**0.5 * torch.eye(LATENTS).double()
+    points = torch.cat([points, -points])
+    steps = {f"z_{t}": points[:, _places(t)] for t in range(STEPS)}
+    return FixedNoise({"f": points[:, :STATIC], **steps})
