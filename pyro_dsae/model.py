@@ -65,20 +65,31 @@ class GenerativeModel(nn.Module):
             z.append(z_previous)
         return torch.stack(z, dim=-2)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, kl_weight: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        kl_f_weight: float = 1.0,
+        kl_z_weight: float = 1.0,
+    ) -> Tensor:
         """The Pyro program; returns the means of the frames, shape (*, T, C, H, W).
 
         Args:
             x: frames in [0, 1], shape (B, T, C, H, W).
             mask: bool (B, T), True where a frame is observed. Unobserved frames must be finite.
                 Steps after the last observed one are padding and have no z.
-            kl_weight: weight of the latents' terms, above 0; 1 gives the ELBO.
+            kl_f_weight: weight of the terms of f, above 0; with both weights 1 this is the ELBO.
+            kl_z_weight: weight of the terms of z_1:T, above 0.
+
+        Raises:
+            ValueError: when a row of ``mask`` is all False.
         """
         register(self)
         lengths = None if mask is None else step_lengths(mask)
         with pyro.plate("sequences", x.shape[0], dim=-1):
-            with poutine.scale(scale=kl_weight):
+            with poutine.scale(scale=kl_f_weight):
                 f = self.draw_static(x.shape[0], pyro.sample)
+            with poutine.scale(scale=kl_z_weight):
                 z = self.draw_dynamic(f, x.shape[1], lengths, pyro.sample)
             means = self.decode(f, z)
             # One decode and one site for all frames: fewer sites, and batch norm sees them once.
@@ -91,8 +102,9 @@ class DSAE(nn.Module):
     """A generative model and a guide, selected by name in ``config``.
 
     ``dsae.model`` and ``dsae.guide`` are Pyro programs with one signature, ``(x, mask=None,
-    kl_weight=1.0)``, and serve any Pyro inference algorithm. The verbs below use the networks as
-    they are: call ``dsae.eval()`` first, or batch norm normalises by the batch at hand.
+    kl_f_weight=1.0, kl_z_weight=1.0)``, and serve any Pyro inference algorithm. The verbs below use
+    the networks as they are: call ``dsae.eval()`` first, or batch norm normalises by the batch at
+    hand.
 
     Args:
         config: describes every part that is not passed in. A class of your own goes by name as

@@ -42,7 +42,10 @@ class TrainingConfig:
         learning_rate: Adam's; falls along a cosine to ``final_rate`` of it.
         final_rate: fraction of the learning rate at the end.
         clip_norm: the gradient's global norm is clipped to this, in nats a sequence.
-        kl_warmup: epochs over which the KL weight rises linearly to 1; with 0 it is 1 throughout.
+        kl_f_weight: weight of KL_f in the loss. Whatever it is, the metrics are unweighted and the
+            model with the best ELBO is kept.
+        kl_z_weight: weight of KL_z in the loss.
+        kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
         estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
@@ -56,6 +59,8 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     final_rate: float = 0.02
     clip_norm: float = 1e4
+    kl_f_weight: float = 1.0
+    kl_z_weight: float = 1.0
     kl_warmup: int = 0
     estimator: str = "analytic"
     precision: str = "auto"
@@ -74,7 +79,7 @@ class TrainingConfig:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
-        for field in ("minutes", "learning_rate", "clip_norm"):
+        for field in ("minutes", "learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
         for field in ("kl_warmup", "seed"):
@@ -290,14 +295,13 @@ class _Training:
         position = len(self.history), self.step
         warmup = self.config.kl_warmup
         batches = math.ceil(len(self.train) / self.config.batch_size)
-        kl_weight = (
-            min(1.0, (position[0] + (position[1] + 1) / batches) / warmup) if warmup else 1.0
-        )
+        warm = min(1.0, (position[0] + (position[1] + 1) / batches) / warmup) if warmup else 1.0
+        weights = warm * self.config.kl_f_weight, warm * self.config.kl_z_weight
         x, mask = self.train.batch(chosen, self.device)
         # Every step draws from a stream of its own, so resuming needs no state of a generator.
         stream = np.random.SeedSequence([self.config.seed, *position]).generate_state(1)[0]
         torch.manual_seed(int(stream))
-        loss = loss_module(x, mask, kl_weight) / len(chosen)
+        loss = loss_module(x, mask, *weights) / len(chosen)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.dsae.parameters(), self.config.clip_norm)

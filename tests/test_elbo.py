@@ -29,10 +29,10 @@ def test_the_parts_add_up_to_the_bound(name, masked, dsae, frames):
 def test_the_parts_are_unweighted(name, dsae, frames):
     dsae.eval()
     parts = []
-    for weight in (1.0, 0.1):
+    for weights in ((1.0, 1.0), (0.1, 3.0)):
         pyro.set_rng_seed(0)
         estimator = ESTIMATORS[name]()
-        estimator.loss(dsae.model, dsae.guide, frames, None, weight)
+        estimator.loss(dsae.model, dsae.guide, frames, None, *weights)
         parts.append(estimator.parts)
     assert parts[0].keys() == parts[1].keys()
     assert all(torch.equal(parts[0][key], parts[1][key]) for key in parts[0])

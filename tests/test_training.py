@@ -58,6 +58,16 @@ def assert_equal_weights(first, second):
         assert torch.equal(value, second.state_dict()[name]), name
 
 
+def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
+    dsae, weights = model(), []
+    dsae.model.register_forward_pre_hook(lambda _, call: weights.append(call[2:]))
+    config = dataclasses.replace(SHORT, epochs=2, kl_f_weight=2.0, kl_z_weight=0.5)
+    fit_(dsae, sequences, tmp_path / "run", config)
+    rising = [(2.0 * step / 8, 0.5 * step / 8) for step in range(1, 9)]
+    held_out = [()]
+    assert weights == rising[:4] + held_out + rising[4:] + held_out
+
+
 @pytest.mark.parametrize("estimator", ["sampled", "analytic"])
 @pytest.mark.parametrize("guide", ["full", "factorized", "framewise"])
 def test_training_raises_the_bound(guide, estimator, sequences, tmp_path):
@@ -331,6 +341,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"precision": "fp8"}, "precision is 'fp8'.*auto, fp32, bf16"),
         ({"validation_fraction": 1.5}, "validation_fraction is 1.5"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"kl_f_weight": 0.0}, "kl_f_weight is 0.0.*positive"),
         ({"kl_warmup": -1}, "kl_warmup is -1"),
         ({"seed": -1}, "seed is -1"),
     ],

@@ -21,7 +21,7 @@ from torch.distributions import kl_divergence
 class _Parts:
     """Keeps the parts of the latest estimate in ``parts``: nats, summed over the batch, detached.
 
-    ``reconstruction``, ``kl_f`` and ``kl_z`` are unweighted, whatever the KL weight of the loss;
+    ``reconstruction``, ``kl_f`` and ``kl_z`` are unweighted, whatever the KL weights of the loss;
     the KL terms are analytic given the sampled z_<t under either estimator.
     """
 
