@@ -42,7 +42,14 @@ class GenerativeModel(nn.Module):
             config.channels,
             config.code_dim,
         )
+        if config.learn_scale:
+            self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # knows the device
+
+    @property
+    def scale(self) -> float | Tensor:
+        """Scale of the likelihood in units of a pixel in [0, 1]."""
+        return self.log_scale.exp() if self.config.learn_scale else self.config.scale
 
     def decode(self, f: Tensor, z: Tensor) -> Tensor:
         """Means of the frames: f (*, static_dim), z (*, T, dynamic_dim) to (*, T, C, H, W)."""
@@ -93,7 +100,7 @@ class GenerativeModel(nn.Module):
                 z = self.draw_dynamic(f, x.shape[1], lengths, pyro.sample)
             means = self.decode(f, z)
             # One decode and one site for all frames: fewer sites, and batch norm sees them once.
-            frames = LIKELIHOODS[self.config.likelihood](means, self.config.scale).to_event(3)
+            frames = LIKELIHOODS[self.config.likelihood](means, self.scale).to_event(3)
             pyro.sample("x", frames.mask(True if mask is None else mask).to_event(1), obs=x)
         return means
 

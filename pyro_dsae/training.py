@@ -17,7 +17,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.checkpoint import MODEL, load, save
+from pyro_dsae.checkpoint import MODEL, read, save
 from pyro_dsae.config import ConfigError, check_fields, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast
@@ -170,7 +170,7 @@ def fit(
         while not training.done:
             metrics = training.epoch(received, on_step)
             on_epoch(metrics)
-    dsae.load_state_dict(load(training.folder.path).state_dict())
+    dsae.load_state_dict(read(training.folder.path)[1])
     return dsae.eval()
 
 
@@ -374,6 +374,12 @@ def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
         raise TrainingError(
             f"the frames are {(channels, height, width)}, but the model's frame_shape is "
             f"{dsae.config.frame_shape}"
+        )
+    # Training runs without Pyro's own check of the values.
+    if dsae.config.likelihood == "bernoulli" and ((train.x != 0) & (train.x != 255)).any():
+        raise TrainingError(
+            "the likelihood is bernoulli, but the frames have values other than 0 and 255; "
+            "use normal or laplace"
         )
     if steps < 2:
         raise TrainingError(f"the sequences have {steps} step, but a sequence needs two at least")

@@ -12,10 +12,12 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from torch import nn
 
 from conftest import TINY
 from pyro_dsae import (
     DSAE,
+    CheckpointError,
     ConfigError,
     ModelConfig,
     Sequences,
@@ -247,6 +249,12 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
     assert not run.exists()
     wrong = [
         (model(frame_shape=(3, 16, 32)), sequences, SHORT, r"frames are \(2, 16, 32\)"),
+        (
+            model(likelihood="bernoulli"),
+            sequences,
+            SHORT,
+            "values other than 0 and 255",
+        ),
         (model(), sequences, TrainingConfig(batch_size=64), "batch_size is 64.*38 sequences"),
         (
             model(),
@@ -278,6 +286,18 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(TrainingError, match="is a file; choose another name"):
         fit_(model(), sequences, tmp_path / "file", SHORT)
+
+
+def test_a_model_with_parts_of_its_own_is_trained_and_loaded(sequences, tmp_path):
+    def encoder():
+        return nn.Sequential(nn.Flatten(-3), nn.Linear(2 * 16 * 32, TINY["code_dim"]))
+
+    dsae = DSAE(ModelConfig(**TINY, learn_scale=True), encoder=encoder())
+    fit_(dsae, sequences, tmp_path / "run", dataclasses.replace(SHORT, learning_rate=0.02))
+    assert dsae.model.scale < 0.5
+    assert_equal_weights(dsae, load(tmp_path / "run", encoder=encoder()))
+    with pytest.raises(CheckpointError, match="parts of your own needs them passed again"):
+        load(tmp_path / "run")
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(sequences, tmp_path):
