@@ -165,6 +165,67 @@ class DSAE(nn.Module):
         """x through the posterior means and back, shape (B, T, C, H, W)."""
         return self.decode(*self.encode(x, mask))
 
+    @torch.no_grad()
+    def predict(
+        self, x: Tensor, horizon: int, mask: Tensor | None = None, sample: bool = False
+    ) -> Tensor:
+        """Means of the ``horizon`` frames that follow the context x, shape (B, horizon, C, H, W).
+
+        Args:
+            x: frames in [0, 1], shape (B, T, C, H, W).
+            horizon: frames to predict, 1 at least.
+            mask: bool (B, T), True where a frame is observed. The prediction follows the last
+                observed frame of each sequence.
+            sample: draw f and z from the posterior and the prior instead of taking their means.
+
+        Raises:
+            ValueError: when ``horizon`` is below 1, or a row of ``mask`` is all False.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon is {horizon}, but must be at least 1")
+        f, z, lengths = self._extend(x, mask, x.shape[1] + horizon, sample)
+        ahead = lengths.unsqueeze(-1) + torch.arange(horizon, device=z.device)  # (B, horizon)
+        return self.model.decode(f, z.take_along_dim(ahead.unsqueeze(-1), dim=1))
+
+    @torch.no_grad()
+    def complete(self, x: Tensor, mask: Tensor, sample: bool = False) -> Tensor:
+        """x with the frames outside ``mask`` filled in, shape (B, T, C, H, W).
+
+        A missing frame with a later observation is inferred from all that the guide sees; those
+        after the last observed one are predicted.
+
+        Args:
+            x: frames in [0, 1], shape (B, T, C, H, W); the missing ones may be anything finite.
+            mask: bool (B, T), True where a frame is observed.
+            sample: draw f and z from the posterior and the prior instead of taking their means.
+
+        Raises:
+            ValueError: when a row of ``mask`` is all False.
+        """
+        f, z, _ = self._extend(x, mask, x.shape[1], sample)
+        return torch.where(mask[..., None, None, None], x, self.model.decode(f, z))
+
+    def _extend(
+        self, x: Tensor, mask: Tensor | None, steps: int, sample: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """f, z_1:steps (B, steps, dynamic_dim) and the lengths of the context (B,).
+
+        z is the guide's up to the last observed step and then the prior's, which has seen the
+        guide's as its history.
+        """
+        f, inferred = self.encode(x, mask, sample)
+        batch, context = x.shape[:2]
+        lengths = inferred.new_full((batch,), context) if mask is None else step_lengths(mask)
+
+        def draw(name: str, prior: dist.Distribution) -> Tensor:
+            t = int(name.removeprefix("z_"))
+            z_t = prior.sample() if sample else prior.mean
+            if t < context:
+                z_t = torch.where((lengths > t).unsqueeze(-1), inferred[:, t], z_t)
+            return z_t
+
+        return f, self.model.draw_dynamic(f, steps, None, draw), lengths.long()
+
     def swap(self, appearance: Tensor, motion: Tensor) -> Tensor:
         """Sequences with f of ``appearance`` and z of ``motion``, both (B, T, C, H, W)."""
         return self.decode(self.encode(appearance)[0], self.encode(motion)[1])
