@@ -46,6 +46,8 @@ class TrainingConfig:
             model with the best ELBO is kept.
         kl_z_weight: weight of KL_z in the loss.
         kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
+        free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's. See
+            :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
         estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
@@ -62,6 +64,7 @@ class TrainingConfig:
     kl_f_weight: float = 1.0
     kl_z_weight: float = 1.0
     kl_warmup: int = 0
+    free_bits: float = 0.0
     estimator: str = "analytic"
     precision: str = "auto"
     validation_fraction: float = 0.05
@@ -82,9 +85,14 @@ class TrainingConfig:
         for field in ("minutes", "learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
-        for field in ("kl_warmup", "seed"):
-            if getattr(self, field) < 0:
+        for field in ("kl_warmup", "free_bits", "seed"):
+            if not getattr(self, field) >= 0:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must not be negative")
+        if self.free_bits and self.estimator != "analytic":
+            raise ConfigError(
+                f"free_bits is {self.free_bits}, but estimator {self.estimator!r} has none; "
+                "use 'analytic'"
+            )
         for field in ("final_rate", "validation_fraction"):
             if not 0 < getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be between 0 and 1")
@@ -242,7 +250,8 @@ class _Training:
         """Train to the end of the epoch or of the minutes, validate, save; returns the metrics."""
         config = self.config
         self.dsae.train()
-        estimator = ESTIMATORS[config.estimator]()
+        options = {"free_bits": config.free_bits} if config.free_bits else {}
+        estimator = ESTIMATORS[config.estimator](**options)
         loss_module = estimator(self.dsae.model, self.dsae.guide)
         order = np.random.default_rng([config.seed, len(self.history)]).permutation(len(self.train))
         steps = math.ceil(len(order) / config.batch_size)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+
+from conftest import TINY
 
 
 class FixedNoise(Messenger):
@@ -23,3 +26,10 @@ class FixedNoise(Messenger):
             fn = message["fn"]
             message["value"] = fn.mean + fn.stddev * self.noise[message["name"]]
             message["done"] = True
+
+
+def standard_noise(*batch: int) -> dict[str, Tensor]:
+    """Standard normal noise for all latent sites of a tiny model over 6 steps."""
+    torch.manual_seed(2)
+    sizes = {"f": TINY["static_dim"]} | {f"z_{t}": TINY["dynamic_dim"] for t in range(6)}
+    return {name: torch.randn(*batch, size).double() for name, size in sizes.items()}

@@ -8,7 +8,7 @@ from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 
 from conftest import TINY, tiny_model
-from fixed_noise import FixedNoise
+from fixed_noise import FixedNoise, standard_noise
 from pyro_dsae import DSAE, ModelConfig
 from pyro_dsae.evaluation.bound import importance_weighted, log_weights
 from pyro_dsae.guides import GUIDES, FullGuide
@@ -96,13 +96,6 @@ STEPS = 6
 LENGTHS = [6, 3, 1, 5]
 MASK = torch.arange(STEPS) < torch.tensor(LENGTHS).unsqueeze(-1)
 MASK[0, 2] = MASK[3, 0] = False  # a gap is not padding
-
-
-def standard_noise(*batch):
-    """Noise for every latent site of a batch, whose last dimension is the sequences."""
-    torch.manual_seed(2)
-    sizes = {"f": TINY["static_dim"]} | {f"z_{t}": TINY["dynamic_dim"] for t in range(STEPS)}
-    return {name: torch.randn(*batch, size).double() for name, size in sizes.items()}
 
 
 def one_by_one(x, noise):

@@ -70,6 +70,13 @@ def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
     assert weights == rising[:4] + held_out + rising[4:] + held_out
 
 
+def test_with_all_kl_free_the_prior_stays_as_it_was(sequences, tmp_path):
+    config = dataclasses.replace(SHORT, epochs=1, free_bits=1e6)
+    dsae = fit_(model(), sequences, tmp_path / "run", config)
+    assert_equal_weights(dsae.model.prior, model().model.prior)
+    assert metrics(tmp_path / "run")[0]["kl_f"] < 100  # what is logged is the KL itself
+
+
 @pytest.mark.parametrize("estimator", ["sampled", "analytic"])
 @pytest.mark.parametrize("guide", ["full", "factorized", "framewise"])
 def test_training_raises_the_bound(guide, estimator, sequences, tmp_path):
@@ -362,6 +369,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"validation_fraction": 1.5}, "validation_fraction is 1.5"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"kl_f_weight": 0.0}, "kl_f_weight is 0.0.*positive"),
+        ({"free_bits": -1.0}, "free_bits is -1.0.*negative"),
+        ({"free_bits": 1.0, "estimator": "sampled"}, "free_bits is 1.0.*use 'analytic'"),
         ({"kl_warmup": -1}, "kl_warmup is -1"),
         ({"seed": -1}, "seed is -1"),
     ],
