@@ -215,7 +215,8 @@ class DSAE(nn.Module):
         """
         f, inferred = self.encode(x, mask, sample)
         batch, context = x.shape[:2]
-        lengths = inferred.new_full((batch,), context) if mask is None else step_lengths(mask)
+        whole = torch.full((batch,), context, device=x.device)
+        lengths = whole if mask is None else step_lengths(mask)
 
         def draw(name: str, prior: dist.Distribution) -> Tensor:
             t = int(name.removeprefix("z_"))
@@ -224,7 +225,7 @@ class DSAE(nn.Module):
                 z_t = torch.where((lengths > t).unsqueeze(-1), inferred[:, t], z_t)
             return z_t
 
-        return f, self.model.draw_dynamic(f, steps, None, draw), lengths.long()
+        return f, self.model.draw_dynamic(f, steps, None, draw), lengths
 
     def swap(self, appearance: Tensor, motion: Tensor) -> Tensor:
         """Sequences with f of ``appearance`` and z of ``motion``, both (B, T, C, H, W)."""

@@ -8,6 +8,7 @@ import torch
 
 from linear_gaussian import (
     LATENTS,
+    STATIC,
     STEPS,
     expected_elbo,
     guide_law,
@@ -17,6 +18,7 @@ from linear_gaussian import (
     linear_model,
     make_exact,
     posterior_law,
+    prior_law,
     sigma_points,
 )
 from pyro_dsae.evaluation.bound import importance_weighted, log_weights, mean_and_error
@@ -49,7 +51,16 @@ def test_the_filter_agrees_with_the_gaussian_over_all_pixels(dsae, x):
 
 
 def test_the_posterior_agrees_with_bayes_rule(dsae, x):
-    """log p(x) = log p(x | f, z) + log p(f, z) - log p(f, z | x), wherever f and z are."""
+    """log p(f, z | x) = log p(x | f, z) + log p(f, z) - log p(x) at any f and z."""
+    y = torch.randn(3, LATENTS, generator=torch.Generator().manual_seed(3)).double()
+    f, z = y.split([STATIC, LATENTS - STATIC], dim=1)
+    likelihood = torch.distributions.Normal(dsae.decode(f, z.unflatten(1, (STEPS, -1))), 0.7)
+    joint = likelihood.log_prob(x).sum((1, 2, 3, 4)) + prior_law(dsae).log_prob(y)
+    expected = joint - kalman_evidence(dsae, x)
+    assert torch.allclose(posterior_law(dsae, x).log_prob(y), expected, rtol=0, atol=1e-8)
+
+
+def test_the_guide_can_be_the_exact_posterior(dsae, x):
     make_exact(dsae)
     q, p = guide_law(dsae, x), posterior_law(dsae, x)
     assert torch.allclose(q.mean, p.mean, rtol=0, atol=1e-9)
