@@ -16,6 +16,7 @@ import torch
 from conftest import TINY
 from pyro_dsae import (
     DSAE,
+    CheckpointError,
     ConfigError,
     ModelConfig,
     Sequences,
@@ -268,6 +269,12 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(TrainingError, match="is a file; choose another name"):
         fit_(model(), sequences, tmp_path / "file", SHORT)
+
+
+def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):
+    with pytest.raises(CheckpointError, match="checkpoint.pt: cannot write"):
+        fit_(model(code_dim=100), sequences, tmp_path / "run", SHORT)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(sequences, tmp_path):
