@@ -7,6 +7,7 @@ import numpy as np
 
 from pyro_dsae.datasets import hdf5
 from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
+from pyro_dsae.datasets.rendering import Recorded, Renderer
 from pyro_dsae.datasets.source import CharacterSource, Factor, Source
 from pyro_dsae.datasets.sprites import Sprites
 from pyro_dsae.datasets.toy_sprites import ToySprites
@@ -16,11 +17,13 @@ __all__ = [
     "SOURCES",
     "DataError",
     "Factor",
+    "Renderer",
     "SequenceFile",
     "Source",
     "Sprites",
     "ToySprites",
     "prepare",
+    "renderer",
 ]
 
 SOURCES: dict[str, type[CharacterSource]] = {cls.name: cls for cls in (Sprites, ToySprites)}
@@ -81,3 +84,27 @@ def prepare(
         recipe=recipe,
         overwrite=overwrite,
     )
+
+
+def renderer(file: SequenceFile) -> Renderer:
+    """What gives the true sequence of any combination of the factors of a file, pixel for pixel.
+
+    A drawn source draws it anew. A source composed from other files finds it in `file`, which holds
+    every motion of each of its characters and has to stay open.
+    Raises DataError when the file's source is not one of NAMES, or draws otherwise today.
+    """
+    cls = SOURCES.get(file.name)
+    if cls is None:
+        raise DataError(
+            f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
+            f"that can render: {', '.join(NAMES)}"
+        )
+    if cls.takes_source:
+        return Recorded(file, cls.factors)
+    made = cls()
+    first = file.labels([factor.name for factor in made.factors])[:1]
+    if not np.array_equal(made.render(first), file.read([0])):
+        raise DataError(
+            f"{file.path}: {file.name} is drawn otherwise by this release; {hdf5.REMEDY}"
+        )
+    return made

@@ -1,16 +1,16 @@
 """What every source of sequences offers: named factors, and an exact render of any combination."""
 
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from pyro_dsae.datasets.hdf5 import DataError, Factor
+from pyro_dsae.datasets.rendering import Renderer
 
 __all__ = ["CharacterSource", "Factor", "Source"]
 
 
-class Source(ABC):
+class Source(Renderer):
     """A set of sequences composed from factors.
 
     A subclass names its factors, its licence and its citation, and draws frames in `_render`.
@@ -29,33 +29,6 @@ class Source(ABC):
     def recipe(self) -> dict[str, Any]:
         """Every option and seed that the sequences depend on."""
         return {"source": self.name}
-
-    def render(self, labels: np.ndarray) -> np.ndarray:
-        """Draw the sequences with the given factor values.
-
-        labels: class of each factor, in the order of `factors`, shape (N, n_factors).
-        Returns uint8 frames, shape (N, T, H, W, C).
-        Raises DataError when a label is out of range, naming the factor and the value.
-        """
-        labels = np.asarray(labels)
-        if labels.ndim != 2 or labels.shape[1] != len(self.factors):
-            raise DataError(
-                f"{self.name}: labels have shape {labels.shape}, expected (N, {len(self.factors)})"
-            )
-        if labels.dtype.kind not in "iu":
-            raise DataError(f"{self.name}: labels are {labels.dtype}, expected integers")
-        for factor, column in zip(self.factors, labels.T, strict=True):
-            outside = column[(column < 0) | (column >= len(factor.classes))]
-            if outside.size:
-                raise DataError(
-                    f"{self.name}: {factor.name} = {outside[0]} is out of range, "
-                    f"expected 0 to {len(factor.classes) - 1}"
-                )
-        return self._render(labels.astype(np.int64))
-
-    @abstractmethod
-    def _render(self, labels: np.ndarray) -> np.ndarray:
-        """Draw checked labels (N, n_factors) as uint8 frames (N, T, H, W, C)."""
 
 
 class CharacterSource(Source):

@@ -13,7 +13,16 @@ import h5py
 import numpy as np
 import pytest
 
-from pyro_dsae.datasets import NAMES, SOURCES, DataError, SequenceFile, Sprites, ToySprites, prepare
+from pyro_dsae.datasets import (
+    NAMES,
+    SOURCES,
+    DataError,
+    SequenceFile,
+    Sprites,
+    ToySprites,
+    prepare,
+    renderer,
+)
 from pyro_dsae.datasets.hdf5 import Factor, write
 from pyro_dsae.datasets.sprites import SHEETS
 
@@ -115,7 +124,8 @@ def test_prepared_sprites_carry_licence_and_attribution(tmp_path):
         assert data.attrs["licence"] == "CC-BY-SA-3.0 OR GPL-3.0"
         assert "Johannes Sjölund" in data.attrs["attribution"]
         assert str(LPC) not in str(data.attrs)
-        assert np.array_equal(data.read([5]), Sprites(LPC).render(data.labels(FACTORS)[[5]]))
+        labels = data.labels(FACTORS)
+        assert np.array_equal(renderer(data).render(labels), Sprites(LPC).render(labels))
 
 
 def test_sprites_need_exactly_25_sheets():
@@ -303,6 +313,53 @@ def test_prepare_refuses_a_folder_and_a_missing_folder(tmp_path):
         prepare("toy-sprites", tmp_path, overwrite=True)
     with pytest.raises(DataError, match="does not exist; create it first"):
         prepare("toy-sprites", tmp_path / "no" / "x.h5")
+
+
+# The renderer of a file
+
+
+@pytest.fixture(scope="module")
+def sprites_file(tmp_path_factory):
+    """A file named sprites, whose frames no source of this package draws."""
+    labels = Sprites.labels(np.array([1116, 1135]))
+    frames = np.random.default_rng(0).integers(0, 256, (18, 8, 16, 16, 3), np.uint8)
+    arguments = video(n=18, name="sprites", blocks=[frames], labels=labels, factors=Sprites.factors)
+    return write(tmp_path_factory.mktemp("sprites") / "sprites.h5", **arguments)
+
+
+@pytest.mark.parametrize("name", ["toy_file", "sprites_file"])
+def test_renderer_gives_the_sequences_of_its_file(name, request):
+    with SequenceFile.open(request.getfixturevalue(name)) as data:
+        source = renderer(data)
+        names = [factor.name for factor in source.factors]
+        labels = data.labels(names)
+        assert np.array_equal(source.render(labels), data.read(np.arange(len(data))))
+        assert source.render(labels[:0]).shape == (0, *data.read([0]).shape[1:])
+        swapped = np.concatenate([labels[9:10, :4], labels[2:3, 4:]], axis=1)
+        assert np.array_equal(source.render(swapped), data.read([11]))
+        roles = [factor.role for factor in source.factors]
+        assert roles == sorted(roles, reverse=True)  # static before dynamic
+        with pytest.raises(DataError, match="direction = 3 is out of range, expected 0 to 2"):
+            source.render(labels[:1] + [[0, 0, 0, 0, 0, 3]])
+
+
+def test_renderer_names_a_combination_that_the_file_lacks(sprites_file):
+    message = "sprites.h5: holds no sequence of body light, bottomwear white pants, topwear plate"
+    with SequenceFile.open(sprites_file) as data:
+        with pytest.raises(DataError, match=message) as error:
+            renderer(data).render(np.array([[0, 0, 3, 0, 0, 0]]))
+        assert one_line(error)
+
+
+def test_renderer_refuses_data_that_no_source_renders(damaged, tmp_path):
+    with SequenceFile.open(write(tmp_path / "own.h5", **video())) as data:
+        with pytest.raises(DataError, match="exact scores need a source .*: sprites, toy-sprites"):
+            renderer(data)
+    with h5py.File(damaged, "r+") as file:
+        file["x"][0] ^= 1
+    with SequenceFile.open(damaged) as data:
+        with pytest.raises(DataError, match="toy-sprites is drawn otherwise by this release"):
+            renderer(data)
 
 
 # The writer
