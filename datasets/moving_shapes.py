@@ -134,11 +134,14 @@ class MovingShapes(Source):
         shape, colour, size, background = labels[:, :4, None].swapaxes(0, 1)  # (N, 1) each
         corner = self.size - self._centres[self.motion(labels)]  # (N, T, 2)
         inside = self._windows[shape, size, corner[..., 1], corner[..., 0]]  # (N, T, S, S)
-        return np.where(
-            inside[..., None],
-            colours[colour[..., None, None]],
-            backgrounds[background[..., None, None]],
-        )
+        frames = np.empty((*inside.shape, 3), np.uint8)
+        for channel in range(3):
+            frames[..., channel] = np.where(
+                inside,
+                colours[colour, channel][..., None, None],
+                backgrounds[background, channel][..., None, None],
+            )
+        return frames
 
     def _paths(self) -> np.ndarray:
         """The place of every motion class at every step, (x, y) from 0 to 7, int (96, T, 2)."""
