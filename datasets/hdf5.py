@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -143,7 +143,8 @@ def write(
                     group[part] = indices
             file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
             file["group"] = groups
-            _write_blocks(path, file, blocks, len(ids), lengths)
+            digest = hashlib.sha256()
+            _write_blocks(path, file, blocks, len(ids), lengths, digest)
             lengths = file["length"][:]
             columns += _step_columns(path, step_factors, step_labels, lengths, file["x"].shape[1])
             file.create_group("factors", track_order=True)
@@ -152,8 +153,8 @@ def write(
                 dataset.attrs["role"] = factor.role
                 dataset.attrs["classes"] = json.dumps(factor.classes)
             names = list(file["factors"])
-            content = _content_sha256(_rows(file["x"]), lengths, names, columns)
-            attributes["content_sha256"] = content
+            _hash_labels(digest, lengths, names, columns)
+            attributes["content_sha256"] = digest.hexdigest()
             file.attrs["format"] = FORMAT
             file.attrs["schema_version"] = SCHEMA_VERSION
             for key, value in attributes.items():
@@ -174,8 +175,9 @@ def _write_blocks(
     blocks: Iterable[np.ndarray],
     n: int,
     lengths: np.ndarray | None,
+    digest: "hashlib._Hash",
 ) -> None:
-    """Stream the blocks into /x and write /length, checking shapes, values and padding."""
+    """Stream the blocks into /x and the digest, and write /length; check values and padding."""
     dataset, start = None, 0
     for block in blocks:
         if dataset is None:
@@ -208,6 +210,7 @@ def _write_blocks(
         for row, length in zip(block, lengths[start:end], strict=True):
             if row[length:].any():
                 raise DataError(f"{path}: values after a length of {length} are not zero")
+            _hash_row(digest, row)
         dataset[start:end] = block
         start = end
     if dataset is None or start != n:
@@ -408,9 +411,11 @@ class SequenceFile:
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""
-        rows = (self.read([i])[0] for i in range(len(self)))
-        columns = self._columns
-        found = _content_sha256(rows, self.lengths, list(columns), list(columns.values()))
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            _hash_row(digest, self.read([i])[0])
+        _hash_labels(digest, self.lengths, list(self._columns), list(self._columns.values()))
+        found = digest.hexdigest()
         if found != self.content_sha256:
             raise DataError(
                 f"{self.path}: content sha256 is {found}, expected {self.content_sha256}; {REMEDY}"
@@ -445,28 +450,24 @@ def _open(path: Path) -> h5py.File:
         ) from error
 
 
-def _content_sha256(
-    rows: Iterable[np.ndarray],
+def _hash_row(digest: "hashlib._Hash", row: np.ndarray) -> None:
+    """Add a sequence to the content hash."""
+    digest.update(f"x {row.dtype} {row.shape}".encode())
+    digest.update(np.ascontiguousarray(row))
+
+
+def _hash_labels(
+    digest: "hashlib._Hash",
     lengths: np.ndarray,
     names: Sequence[str],
     columns: Sequence[np.ndarray],
-) -> str:
-    """Hash the sequences, their lengths and their labels, whatever the order of the factors."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"x {row.dtype} {row.shape}".encode())
-        digest.update(np.ascontiguousarray(row))
+) -> None:
+    """Add the lengths and the labels to the content hash, whatever the order of the factors."""
     digest.update(b"length")
     digest.update(np.ascontiguousarray(lengths, "<i4"))
     for name, column in sorted(zip(names, columns, strict=True), key=lambda pair: pair[0]):
         digest.update(f"{name} {column.dtype} {column.shape}".encode())
         digest.update(np.ascontiguousarray(column))
-    return digest.hexdigest()
-
-
-def _rows(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
-    for i in range(len(dataset)):
-        yield dataset[i]
 
 
 def _column(path: str, factor: Factor, values: np.ndarray) -> np.ndarray:
