@@ -37,10 +37,11 @@ class RunFolder:
         self.path = Path(path)
         self.settings = json.loads(json.dumps(settings))  # as they will be read back
 
-    def create(self, overwrite: bool = False) -> None:
-        """Make the folder with its config; raises TrainingError when it holds something already.
+    def create(self, state: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Make the folder with its config and the first checkpoint, whole or not at all.
 
         With ``overwrite`` the files of an earlier run go; anything else in the folder stays.
+        Raises TrainingError when the folder holds a run already.
         """
         files = [self.path / name for name in (CONFIG, METRICS, CHECKPOINT, MODEL)]
         if self.path.exists() and not self.path.is_dir():
@@ -50,11 +51,19 @@ class RunFolder:
                 f"{self.path}: holds a run already; go on with --resume (resume=True), replace it "
                 "with --overwrite (overwrite=True), or choose another folder"
             )
+        made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         for file in files:
             file.unlink(missing_ok=True)
-        about = {**self.settings, "versions": {name: _version(name) for name in PACKAGES}}
-        write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
+        try:
+            self.save(state)
+            about = {**self.settings, "versions": {name: _version(name) for name in PACKAGES}}
+            write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
+        except BaseException:
+            (self.path / CHECKPOINT).unlink(missing_ok=True)
+            if made:
+                self.path.rmdir()
+            raise
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Write one line an epoch."""

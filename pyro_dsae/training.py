@@ -166,8 +166,7 @@ def fit(
     if resume:
         training.restore()
     else:
-        training.folder.create(overwrite)
-        training.save()
+        training.folder.create(training.state(), overwrite)
     devices = [training.device] if training.device.type == "cuda" else []
     # Pyro's validation costs as much as its sampling; the loss is checked at every step anyway.
     with (
@@ -198,26 +197,27 @@ class _Training:
         self.device = next(dsae.parameters()).device
         fast = PRECISIONS[config.precision]
         dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
-        self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate, fused=True)
         self.history: list[dict[str, Any]] = []
         self.step = 0  # within the epoch
         self.totals: dict[str, Tensor] = {}  # of the epoch so far
         self.epoch_seconds = 0.0
-        self.started = time.perf_counter()
+        self.started = self.saved = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "history": self.history,
+            "step": self.step,
+            "totals": self.totals,
+            "epoch_seconds": self.epoch_seconds,
+            "seconds": time.perf_counter() - self.started,
+            "model": self.dsae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def save(self) -> None:
         self.saved = time.perf_counter()
-        self.folder.save(
-            {
-                "history": self.history,
-                "step": self.step,
-                "totals": self.totals,
-                "epoch_seconds": self.epoch_seconds,
-                "seconds": self.saved - self.started,
-                "model": self.dsae.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
+        self.folder.save(self.state())
 
     def restore(self) -> None:
         state = self.folder.restore()

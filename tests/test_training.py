@@ -307,6 +307,12 @@ def test_a_model_with_parts_of_its_own_is_trained_and_loaded(sequences, tmp_path
         load(tmp_path / "run")
 
 
+def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):
+    with pytest.raises(CheckpointError, match="checkpoint.pt: cannot write"):
+        fit_(model(code_dim=100), sequences, tmp_path / "run", SHORT)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_overwrite_replaces_a_run_and_nothing_else(sequences, tmp_path):
     run = tmp_path / "run"
     fit_(model(), sequences, run, SHORT)

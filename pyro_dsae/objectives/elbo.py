@@ -30,10 +30,9 @@ class _Parts:
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore
         with torch.no_grad():
-            observed = model_trace.nodes["x"]
             kl = {name: _kl(model_trace, guide_trace, name).sum() for name in _latents(guide_trace)}
             self.parts = {
-                "reconstruction": observed["fn"].log_prob(observed["value"]).sum(),
+                "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
                 "kl_f": kl.pop("f"),
                 "kl_z": torch.stack(list(kl.values())).sum(),
             }
