@@ -35,13 +35,12 @@ class GenerativeModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.prior = prior or PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
-        self.decoder = decoder or ConvDecoder(
-            config.static_dim + config.dynamic_dim,
-            config.frame_shape,
-            config.channels,
-            config.code_dim,
-        )
+        if prior is None:
+            prior = PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
+        if decoder is None:
+            latents = config.static_dim + config.dynamic_dim
+            decoder = ConvDecoder(latents, config.frame_shape, config.channels, config.code_dim)
+        self.prior, self.decoder = prior, decoder
         if config.learn_scale:
             self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # knows the device
@@ -120,6 +119,9 @@ class DSAE(nn.Module):
         prior, decoder: as in :class:`GenerativeModel`.
         encoder: frames (*, C, H, W) to codes (*, code_dim), for the guide that ``config`` names.
         guide: the whole guide, with an encoder of its own.
+
+    Raises:
+        ValueError: when both ``encoder`` and ``guide`` are given.
     """
 
     def __init__(
@@ -134,11 +136,15 @@ class DSAE(nn.Module):
         super().__init__()
         self.config = config
         self.model = GenerativeModel(config, prior, decoder)
-        if encoder is None and guide is None:
-            encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
-        self.guide = guide or GUIDES[config.guide](
-            encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
-        )
+        if guide is not None and encoder is not None:
+            raise ValueError("a guide has its own encoder; pass the one or the other")
+        if guide is None:
+            if encoder is None:
+                encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+            guide = GUIDES[config.guide](
+                encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
+            )
+        self.guide = guide
 
     def use_bfloat16(self, enabled: bool) -> None:
         """Let the networks over frames compute in bfloat16, or not; the rest never does."""

@@ -90,6 +90,8 @@ def test_own_parts_go_by_hand_and_by_name(frames, monkeypatch):
         assert type(dsae.guide.encoder) is nn.Sequential
         Trace_ELBO()(dsae.model, dsae.guide)(frames.float()).backward()
         assert all(parameter.grad is not None for parameter in dsae.parameters())
+    with pytest.raises(ValueError, match="pass the one or the other"):
+        DSAE(config, encoder=encoder(), guide=by_hand.guide)
 
 
 STEPS = 6
