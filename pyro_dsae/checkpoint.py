@@ -13,7 +13,6 @@ from safetensors.torch import save as serialize
 from pyro_dsae.config import ModelConfig
 from pyro_dsae.model import DSAE
 
-
 MODEL = "model.safetensors"  # the best weights of a run, in its folder
 
 
