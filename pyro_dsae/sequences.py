@@ -52,9 +52,10 @@ class Sequences:
                 f"cannot hold out {fraction} of {len(groups)} groups; it takes two groups at "
                 "least and a fraction between 0 and 1"
             )
-        return self._take(~held_out), self._take(held_out)
+        return self.take(~held_out), self.take(held_out)
 
-    def _take(self, chosen: np.ndarray) -> Sequences:
+    def take(self, chosen: np.ndarray) -> Sequences:
+        """The sequences of these indices, or where this mask is True."""
         return replace(
             self, x=self.x[chosen], lengths=self.lengths[chosen], groups=self.groups[chosen]
         )
