@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+DEMO ?= demo
 
-.PHONY: install test lint format
+.PHONY: install demo test test-slow lint format
 
 install: $(VENV)/installed
 
@@ -11,8 +12,18 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
+demo: install
+	mkdir -p $(DEMO)
+	$(BIN)/dsae prepare toy-sprites $(DEMO)/toy-sprites.h5 --overwrite
+	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --minutes 4 --overwrite
+	$(BIN)/dsae reconstruct $(DEMO)/run
+	$(BIN)/dsae swap $(DEMO)/run
+
 test: install
 	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,9 +1,15 @@
 """``dsae fit``: train a model on a file of sequences."""
 
+import resource
+import sys
+import time
+import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import click
 import torch
+from tqdm import tqdm
 
 import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
@@ -12,56 +18,151 @@ from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
+from pyro_dsae.run_folder import read_config
+from pyro_dsae.training import PRECISIONS, Step
 
-DEFAULTS = TrainingConfig()
+TABLES = ("preset", "model", "training")
+MODEL_OPTIONS = ("guide", "prior", "scale")
+REFRESH_SECONDS = 0.5
+
+
+def _training_option(name: str, kind: Any, help: str) -> Callable:
+    """An option for a field of TrainingConfig; left out, it is the field's default."""
+    default = getattr(TrainingConfig, name)
+    shown = {} if default is None else {"show_default": str(default)}
+    return click.option(f"--{name.replace('_', '-')}", type=kind, help=help, **shown)
 
 
 @click.command()
 @click.argument("data", type=click.Path(dir_okay=False))
 @click.argument("run", type=click.Path(file_okay=False))
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="small", show_default=True)
+@click.option("--config", type=click.Path(dir_okay=False), help="TOML file; options here win.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Where a model starts: small.")
 @click.option("--guide", type=click.Choice(list(GUIDES)), help="The preset's if left out.")
 @click.option("--prior", type=click.Choice(list(PRIORS)), help="The preset's if left out.")
 @click.option("--scale", type=float, help="Scale of the likelihood, in units of a pixel in [0, 1].")
-@click.option("--epochs", type=int, default=DEFAULTS.epochs, show_default=True)
-@click.option("--batch-size", type=int, default=DEFAULTS.batch_size, show_default=True)
-@click.option("--learning-rate", type=float, default=DEFAULTS.learning_rate, show_default=True)
-@click.option("--kl-warmup", type=int, default=DEFAULTS.kl_warmup, show_default=True)
-@click.option(
-    "--estimator",
-    type=click.Choice(list(ESTIMATORS)),
-    default=DEFAULTS.estimator,
-    show_default=True,
-)
-@click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
+@_training_option("epochs", int, "Passes over the train part; 10 if --minutes is left out too.")
+@_training_option("minutes", float, "Train for this long instead, by the clock.")
+@_training_option("batch_size", int, "Sequences a step.")
+@_training_option("learning_rate", float, "Adam's, at the start of its cosine.")
+@_training_option("kl_warmup", int, "Epochs over which the KL weight rises to 1.")
+@_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
+@_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
+@_training_option("seed", int, "Of the weights, the order of the data and the samples.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--resume", is_flag=True, help="Go on after the last whole epoch of RUN.")
+@click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in RUN.")
 def fit(
     data: str,
     run: str,
-    preset: str,
-    guide: str | None,
-    prior: str | None,
-    scale: float | None,
-    seed: int,
+    config: str | None,
+    preset: str | None,
     device: str,
     resume: bool,
-    **training: Any,
+    overwrite: bool,
+    **options: Any,
 ) -> None:
-    """Train a model on the train part of DATA and keep it in the folder RUN."""
-    config = TrainingConfig(seed=seed, **training)
+    """Train a model on the train part of DATA and keep it in the folder RUN.
+
+    A configuration file holds what the run's own config.json holds: preset = "small" and the tables
+    [model] and [training], with the fields of ModelConfig and TrainingConfig.
+    """
+    for name, value in {"overwrite": overwrite, "preset": preset, "config": config}.items():
+        if resume and value:
+            raise ConfigError(f"{name} is {value!r}, but a resumed run keeps its own; leave it out")
+    given = {key: value for key, value in options.items() if value is not None}
+    tables = read_config(run) if resume else _read_toml(config) if config else {}
     where = _device(device)
+    preset = preset or tables.get("preset", "small")
     with SequenceFile.open(data) as file:
-        given = {"guide": guide, "prior": prior, "scale": scale}
-        changes = {key: value for key, value in given.items() if value is not None}
-        model = ModelConfig.preset(preset, frame_shape=file.frame_shape, **changes)
+        changes = {
+            "frame_shape": file.frame_shape,
+            **tables.get("model", {}),
+            **{key: given.pop(key) for key in MODEL_OPTIONS if key in given},
+        }
+        model = ModelConfig.preset(preset, **changes)
+        training = TrainingConfig.from_dict(_training(tables.get("training", {}), given))
         sequences = file.sequences("train")
-    torch.manual_seed(seed)
+    torch.manual_seed(training.seed)
     dsae = DSAE(model).to(where)
     count = sum(parameter.numel() for parameter in dsae.parameters())
     click.echo(f"{count:,} parameters, {len(sequences):,} sequences, on {where}", err=True)
-    pyro_dsae.fit(dsae, sequences, run, config, resume=resume, report=_report)
-    click.echo(f"{run}/model.safetensors")
+    progress = _Progress(where)
+    with progress.bar:
+        pyro_dsae.fit(
+            dsae,
+            sequences,
+            run,
+            training,
+            resume=resume,
+            overwrite=overwrite,
+            on_epoch=progress.epoch,
+            on_step=progress.step,
+        )
+    click.echo(run)
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is no TOML file: {error}") from None
+    for key, value in tables.items():
+        if key not in TABLES:
+            raise ConfigError(f"{path} has {key!r}, but must have only: {', '.join(TABLES)}")
+        if key != "preset" and not isinstance(value, dict):
+            raise ConfigError(f"{path} has {key} = {value!r}, but it must be a table [{key}]")
+    return tables
+
+
+def _training(table: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a file and of the command line, where epochs and minutes exclude another."""
+    if {"epochs", "minutes"} & set(given):
+        table = {key: value for key, value in table.items() if key not in ("epochs", "minutes")}
+    return {**table, **given}
+
+
+class _Progress:
+    """A bar on a terminal, and one line an epoch."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bar = tqdm(
+            total=1.0,
+            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            file=sys.stderr,
+            disable=None,  # without a terminal
+        )
+        self.shown = 0.0
+
+    def step(self, step: Step) -> None:
+        if self.bar.disable:
+            return
+        self.bar.update(step.progress - self.bar.n)
+        if time.perf_counter() - self.shown > REFRESH_SECONDS:  # reading waits for the device
+            self.shown = time.perf_counter()
+            parts = {name: value.item() / step.sequences for name, value in step.parts.items()}
+            loss = parts["kl_f"] + parts["kl_z"] - parts["reconstruction"]
+            self.bar.set_postfix_str(
+                f"loss {loss:.1f}, KL_f {parts['kl_f']:.1f}, KL_z {parts['kl_z']:.1f} nats"
+            )
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        line = (
+            "epoch {epoch}: validation ELBO {validation_elbo:.1f}, KL_f {validation_kl_f:.1f}, "
+            "KL_z {validation_kl_z:.1f} nats, active {active_f} of f and {active_z} of z, "
+            "{sequences_per_second} sequences/s, peak memory {memory:.1f} GB"
+        )
+        self.bar.write(line.format(**metrics, memory=_peak_memory(self.device)), file=sys.stderr)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """In GB: of the device, or of the process where it is a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _device(name: str) -> torch.device:
@@ -77,12 +178,3 @@ def _device(name: str) -> torch.device:
         found = torch.cuda.device_count()
         raise ConfigError(f"device is {name!r}, but {found} CUDA devices are here; use cpu or auto")
     return device
-
-
-def _report(metrics: dict[str, Any]) -> None:
-    click.echo(
-        "epoch {epoch}: validation ELBO {validation_elbo:.1f}, KL_f {validation_kl_f:.1f}, "
-        "KL_z {validation_kl_z:.1f} nats, active {active_f} of f and {active_z} of z, "
-        "{sequences_per_second} sequences/s".format(**metrics),
-        err=True,
-    )

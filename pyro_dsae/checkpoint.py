@@ -23,8 +23,7 @@ class CheckpointError(ValueError):
 def save(dsae: DSAE, path: str | Path, overwrite: bool = False) -> None:
     """Write ``dsae`` to ``path``, whole or not at all.
 
-    Raises CheckpointError when ``path`` exists and ``overwrite`` is False, OSError when it cannot
-    be written.
+    Raises CheckpointError when ``path`` exists and ``overwrite`` is False, or cannot be written.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -34,11 +33,19 @@ def save(dsae: DSAE, path: str | Path, overwrite: bool = False) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, whole or not at all: to a temporary name, then renamed."""
+    """Write ``content`` to ``path``, whole or not at all: to a temporary name, then renamed.
+
+    Raises CheckpointError where it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot write ({error.strerror}); check the folder, its permissions and the "
+            "free space"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

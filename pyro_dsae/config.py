@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
@@ -37,6 +37,29 @@ def one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
     """Raise ConfigError unless ``value`` is one of ``names``."""
     if value not in names:
         raise ConfigError(f"{field} is {value!r}, but must be one of: {', '.join(names)}")
+
+
+def check_fields(config: type, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless each of ``options`` is a field of ``config`` and of its type."""
+    kinds = get_type_hints(config)
+    for key, value in options.items():
+        if key not in kinds:
+            raise ConfigError(f"unknown option {key!r}; known are: {', '.join(kinds)}")
+        if not _is_a(kinds[key], value):
+            name = getattr(kinds[key], "__name__", kinds[key])
+            raise ConfigError(f"{key} is {value!r}, but must be of type {name}")
+
+
+def _is_a(kind: Any, value: Any) -> bool:
+    if get_origin(kind) is tuple:  # JSON and TOML have lists only
+        return isinstance(value, list | tuple) and all(
+            _is_a(get_args(kind)[0], part) for part in value
+        )
+    if get_args(kind):  # a union
+        return any(_is_a(part, value) for part in get_args(kind))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,10 +125,7 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> ModelConfig:
         """The config that :meth:`to_dict` wrote. Unknown keys are refused by name."""
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = [key for key in options if key not in known]
-        if unknown:
-            raise ConfigError(f"unknown option {unknown[0]!r}; known are: {', '.join(known)}")
+        check_fields(cls, options)
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:

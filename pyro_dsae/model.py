@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pyro_dsae.config import ModelConfig
 from pyro_dsae.guides import GUIDES, Draw
 from pyro_dsae.likelihoods import LIKELIHOODS
-from pyro_dsae.networks import ConvDecoder, ConvEncoder, step_lengths
+from pyro_dsae.networks import ConvDecoder, ConvEncoder, FrameNetwork, step_lengths
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.registration import register
 
@@ -95,6 +95,12 @@ class DSAE(nn.Module):
         self.guide = GUIDES[config.guide](
             encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
         )
+
+    def use_bfloat16(self, enabled: bool) -> None:
+        """Let the networks over frames compute in bfloat16, or not; the rest never does."""
+        for module in self.modules():
+            if isinstance(module, FrameNetwork):
+                module.bfloat16 = enabled
 
     @torch.no_grad()
     def encode(

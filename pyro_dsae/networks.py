@@ -18,7 +18,27 @@ SLOPE = 0.2  # of every leaky ReLU
 MIN_SCALE = 1e-4  # keeps a posterior or prior from becoming a point
 
 
-class ConvEncoder(nn.Module):
+class FrameNetwork(nn.Module):
+    """Base of the networks over frames, where the work is and which may compute in bfloat16.
+
+    Their inputs and outputs keep their type: latents and log-probabilities need its precision.
+    """
+
+    bfloat16 = False
+
+    def autocast(self, inputs: Tensor) -> torch.autocast:
+        return torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+
+def bfloat16_is_fast(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for bfloat16; without, it can be 15 times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this yet.
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+class ConvEncoder(FrameNetwork):
     """Frames (*, C, H, W) in [0, 1] to frame codes (*, code_dim)."""
 
     def __init__(self, frame_shape: Sequence[int], channels: Sequence[int], code_dim: int) -> None:
@@ -39,11 +59,12 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, *x.shape[-3:]).contiguous(memory_format=torch.channels_last)
-        code = F.leaky_relu(self.code(self.convolutions(flat).flatten(1)), SLOPE)
-        return code.reshape(*x.shape[:-3], -1)
+        with self.autocast(x):
+            code = F.leaky_relu(self.code(self.convolutions(flat).flatten(1)), SLOPE)
+        return code.to(x.dtype).reshape(*x.shape[:-3], -1)
 
 
-class ConvDecoder(nn.Module):
+class ConvDecoder(FrameNetwork):
     """Codes (*, latent_dim) to the means of frames (*, C, H, W), in [0, 1]."""
 
     def __init__(
@@ -71,9 +92,10 @@ class ConvDecoder(nn.Module):
         self.convolutions = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
-        grid = self.code(latents).reshape(-1, *self.grid)
-        frames = self.convolutions(grid.contiguous(memory_format=torch.channels_last))
-        return frames.reshape(*latents.shape[:-1], *self.frame_shape)
+        with self.autocast(latents):
+            grid = self.code(latents).reshape(-1, *self.grid)
+            frames = self.convolutions(grid.contiguous(memory_format=torch.channels_last))
+        return frames.to(latents.dtype).reshape(*latents.shape[:-1], *self.frame_shape)
 
 
 class BiLSTM(nn.Module):

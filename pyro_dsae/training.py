@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import math
-import pickle
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,17 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.checkpoint import MODEL, load, save, write_whole
-from pyro_dsae.config import ConfigError, one_of
+from pyro_dsae.checkpoint import MODEL, load, save
+from pyro_dsae.config import ConfigError, check_fields, one_of
 from pyro_dsae.model import DSAE
+from pyro_dsae.networks import bfloat16_is_fast
 from pyro_dsae.objectives.elbo import ESTIMATORS
+from pyro_dsae.run_folder import RunFolder, TrainingError
 from pyro_dsae.sequences import Sequences
 
 ACTIVE = 0.01  # variance of the posterior mean over sequences above which a unit counts as active
-
-
-class TrainingError(RuntimeError):
-    """A run cannot start, go on or be resumed."""
+CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
+PRECISIONS = {"auto": None, "fp32": False, "bf16": True}  # whether the convolutions use bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,38 +35,76 @@ class TrainingConfig:
     """How a model is trained.
 
     Args:
-        epochs: passes over the train part.
+        epochs: passes over the train part; 10 when neither this nor ``minutes`` is given.
+        minutes: train for this long instead, by the clock, validation included. The learning rate
+            then follows the clock as well, so two such runs are not equal bit for bit.
         batch_size: sequences a step.
         learning_rate: Adam's; falls along a cosine to ``final_rate`` of it.
         final_rate: fraction of the learning rate at the end.
         clip_norm: the gradient's global norm is clipped to this, in nats a sequence.
         kl_warmup: epochs over which the KL weight rises linearly to 1; with 0 it is 1 throughout.
         estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
+        precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
+            instructions for it.
         validation_fraction: fraction of the groups that is held out to choose the best weights.
         seed: drives the held-out part, the order of the data and the samples.
     """
 
-    epochs: int = 10
+    epochs: int | None = None
+    minutes: float | None = None
     batch_size: int = 16
     learning_rate: float = 2e-3
     final_rate: float = 0.02
     clip_norm: float = 1e4
     kl_warmup: int = 0
     estimator: str = "analytic"
+    precision: str = "auto"
     validation_fraction: float = 0.05
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.epochs is not None and self.minutes is not None:
+            raise ConfigError(
+                f"epochs is {self.epochs} and minutes is {self.minutes}, but give only one of them"
+            )
+        if self.epochs is None and self.minutes is None:
+            object.__setattr__(self, "epochs", 10)
         one_of("estimator", self.estimator, ESTIMATORS)
+        one_of("precision", self.precision, PRECISIONS)
         for field in ("epochs", "batch_size"):
-            if getattr(self, field) < 1:
+            if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
-        for field in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, field) < math.inf:
+        for field in ("minutes", "learning_rate", "clip_norm"):
+            if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
         for field in ("kl_warmup", "seed"):
             if getattr(self, field) < 0:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must not be negative")
+        for field in ("final_rate", "validation_fraction"):
+            if not 0 < getattr(self, field) < 1:
+                raise ConfigError(f"{field} is {getattr(self, field)}, but must be between 0 and 1")
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> TrainingConfig:
+        """The config of these fields. Unknown keys are refused by name."""
+        check_fields(cls, options)
+        return cls(**options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a step of training reports.
+
+    Args:
+        progress: fraction of the training that is done.
+        sequences: sequences in the batch.
+        parts: ``reconstruction``, ``kl_f`` and ``kl_z`` in nats, summed over the batch. They lie on
+            the device; reading them waits for it.
+    """
+
+    progress: float
+    sequences: int
+    parts: dict[str, Tensor]
 
 
 def fit(
@@ -76,65 +114,254 @@ def fit(
     config: TrainingConfig | None = None,
     *,
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    overwrite: bool = False,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda metrics: None,
+    on_step: Callable[[Step], None] = lambda step: None,
 ) -> DSAE:
     """Train ``dsae`` in place, where it lies, and leave it with its best weights in eval mode.
 
     The folder ``run`` gets ``config.json``, ``metrics.jsonl`` (a line an epoch, nats a sequence),
-    ``checkpoint.pt`` (to resume after the last whole epoch) and ``model.safetensors`` (the weights
-    with the best bound on the held-out part). A resumed run ends with bit for bit the weights and
-    metrics of an uninterrupted one, all but the seconds.
+    ``checkpoint.pt`` (to resume) and ``model.safetensors`` (the weights with the best bound on the
+    held-out part). A resumed run of so many epochs ends with bit for bit the weights and metrics of
+    an uninterrupted one, all but the seconds. SIGINT (Ctrl-C) and SIGTERM end the step at hand,
+    save the checkpoint and raise TrainingError; a second one acts at once.
 
     Args:
-        report: called with each line of the metrics.
+        resume: go on from the checkpoint in ``run``.
+        overwrite: replace a run that is in ``run``.
+        on_epoch: called with each line of the metrics.
+        on_step: called after each step.
 
     Raises:
-        TrainingError: when ``run`` exists and ``resume`` is False, when there is nothing to resume
-            or it belongs to another model or training, when the data do not fit, or when the loss
-            is not finite (the last checkpoint stays).
+        TrainingError: when ``run`` holds a run and neither ``resume`` nor ``overwrite`` is given,
+            when there is nothing to resume or it belongs to another model, training or data, when
+            the data do not fit, when the loss is not finite (the last good checkpoint stays), or
+            when a signal stopped it.
     """
-    config, run = config or TrainingConfig(), Path(run)
+    config = config or TrainingConfig()
     try:
         train, validation = sequences.hold_out(config.validation_fraction, config.seed)
     except ValueError as error:
         raise TrainingError(str(error)) from None
     _check_data(dsae, train, config)
-    optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate)
     settings = {
         "model": dsae.config.to_dict(),
         "training": dataclasses.asdict(config),
         "data": dict(sequences.origin),
     }
-    settings = json.loads(json.dumps(settings))  # as they will be read back
-    history: list[dict[str, Any]] = []
+    training = _Training(dsae, train, validation, config, RunFolder(run, settings))
     if resume:
-        history = _restore(run, settings, dsae, optimizer)
-    elif run.exists():
-        raise TrainingError(f"{run} exists; resume it or choose another folder")
+        training.restore()
     else:
-        run.mkdir(parents=True)
-        write_whole(run / "config.json", json.dumps(settings, indent=2).encode())
-    write_whole(run / "metrics.jsonl", _lines(history))  # without an epoch that no checkpoint holds
-
-    best = max((line["validation_elbo"] for line in history), default=-math.inf)
-    for epoch in range(len(history), config.epochs):
-        # Every epoch draws from a stream of its own, so resuming needs no state of a generator.
-        stream = np.random.SeedSequence([config.seed, epoch]).generate_state(1)[0]
-        # Pyro's validation costs as much as its sampling; the loss is checked at every step anyway.
-        with torch.random.fork_rng(), pyro.validation_enabled(False):
-            torch.manual_seed(int(stream))
-            metrics = _train_epoch(dsae, train, optimizer, config, epoch)
-            torch.manual_seed(config.seed)  # the same noise each time: epochs can be compared
-            metrics |= _validate(dsae, validation, config)
-        history.append(metrics)
-        if metrics["validation_elbo"] > best:
-            best = metrics["validation_elbo"]
-            save(dsae, run / MODEL, overwrite=True)
-        _save_checkpoint(run, settings, dsae, optimizer, history)
-        write_whole(run / "metrics.jsonl", _lines(history))
-        report(metrics)
-    dsae.load_state_dict(load(run / MODEL).state_dict())
+        training.folder.create(training.state(), overwrite)
+    devices = [training.device] if training.device.type == "cuda" else []
+    # Pyro's validation costs as much as its sampling; the loss is checked at every step anyway.
+    with (
+        _signals() as received,
+        torch.random.fork_rng(devices),
+        pyro.validation_enabled(False),
+    ):
+        while not training.done:
+            metrics = training.epoch(received, on_step)
+            on_epoch(metrics)
+    dsae.load_state_dict(load(training.folder.path).state_dict())
     return dsae.eval()
+
+
+class _Training:
+    """The state of a training and how it goes on: all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        dsae: DSAE,
+        train: Sequences,
+        validation: Sequences,
+        config: TrainingConfig,
+        folder: RunFolder,
+    ) -> None:
+        self.dsae, self.train, self.validation = dsae, train, validation
+        self.config, self.folder = config, folder
+        self.device = next(dsae.parameters()).device
+        fast = PRECISIONS[config.precision]
+        dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
+        self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate)
+        self.history: list[dict[str, Any]] = []
+        self.step = 0  # within the epoch
+        self.totals: dict[str, Tensor] = {}  # of the epoch so far
+        self.epoch_seconds = 0.0
+        self.started = self.saved = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "history": self.history,
+            "step": self.step,
+            "totals": self.totals,
+            "epoch_seconds": self.epoch_seconds,
+            "seconds": time.perf_counter() - self.started,
+            "model": self.dsae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def save(self) -> None:
+        self.saved = time.perf_counter()
+        self.folder.save(self.state())
+
+    def restore(self) -> None:
+        state = self.folder.restore()
+        self.dsae.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history, self.step, self.totals = state["history"], state["step"], state["totals"]
+        self.epoch_seconds = state["epoch_seconds"]
+        self.saved = time.perf_counter()
+        self.started = self.saved - state["seconds"]
+        self.folder.write_metrics(self.history)  # without an epoch that no checkpoint holds
+
+    @property
+    def epochs_done(self) -> float:
+        return len(self.history) + self.step * self.config.batch_size / len(self.train)
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the training that is done."""
+        if self.config.minutes is None:
+            return self.epochs_done / self.config.epochs
+        return min(1.0, (time.perf_counter() - self.started) / (60 * self.config.minutes))
+
+    @property
+    def done(self) -> bool:
+        return self.progress >= 1 and self.step == 0 and bool(self.history)
+
+    def epoch(
+        self, received: list[signal.Signals], on_step: Callable[[Step], None]
+    ) -> dict[str, Any]:
+        """Train to the end of the epoch or of the minutes, validate, save; returns the metrics."""
+        config = self.config
+        self.dsae.train()
+        estimator = ESTIMATORS[config.estimator]()
+        loss_module = estimator(self.dsae.model, self.dsae.guide)
+        order = np.random.default_rng([config.seed, len(self.history)]).permutation(len(self.train))
+        steps = math.ceil(len(order) / config.batch_size)
+        before = time.perf_counter() - self.epoch_seconds
+        while self.step < steps:
+            rate = self._set_learning_rate()
+            start = self.step * config.batch_size
+            chosen = order[start : start + config.batch_size]
+            self._take_step(estimator, loss_module, chosen)
+            self.step += 1
+            progress = self.progress
+            on_step(Step(progress, len(chosen), estimator.parts))
+            self.epoch_seconds = time.perf_counter() - before
+            if received:
+                self.save()
+                raise TrainingError(
+                    f"stopped by {received[0].name} after step {self.step} of epoch "
+                    f"{len(self.history) + 1}; go on with --resume (resume=True)"
+                )
+            if config.minutes is not None and progress >= 1:
+                break
+            if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+                self.save()
+        seen = min(self.step * config.batch_size, len(order))
+        metrics = {
+            "epoch": len(self.history) + 1,
+            "learning_rate": rate,
+            "sequences_per_second": round(seen / self.epoch_seconds, 1),
+            **_per_sequence(self.totals, seen),
+            **self._validate(),
+        }
+        best = max((line["validation_elbo"] for line in self.history), default=-math.inf)
+        self.history.append(metrics)
+        self.step, self.totals, self.epoch_seconds = 0, {}, 0.0
+        if metrics["validation_elbo"] > best:
+            save(self.dsae, self.folder.path / MODEL, overwrite=True)
+        self.save()
+        self.folder.write_metrics(self.history)
+        return metrics
+
+    def _set_learning_rate(self) -> float:
+        final = self.config.final_rate
+        falling = 0.5 * (1 + math.cos(math.pi * self.progress))
+        rate = self.config.learning_rate * (final + (1 - final) * falling)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _take_step(self, estimator: Any, loss_module: nn.Module, chosen: np.ndarray) -> None:
+        position = len(self.history), self.step
+        warmup = self.config.kl_warmup
+        batches = math.ceil(len(self.train) / self.config.batch_size)
+        kl_weight = (
+            min(1.0, (position[0] + (position[1] + 1) / batches) / warmup) if warmup else 1.0
+        )
+        x, mask = self.train.batch(chosen, self.device)
+        # Every step draws from a stream of its own, so resuming needs no state of a generator.
+        stream = np.random.SeedSequence([self.config.seed, *position]).generate_state(1)[0]
+        torch.manual_seed(int(stream))
+        loss = loss_module(x, mask, kl_weight) / len(chosen)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.dsae.parameters(), self.config.clip_norm)
+        if not torch.isfinite(loss + norm):
+            raise TrainingError(
+                f"the loss is {loss.item()} and its gradient's norm {norm.item()} in step "
+                f"{self.step + 1} of epoch {len(self.history) + 1}; the last checkpoint is kept. "
+                "Try a smaller learning_rate or a larger scale"
+            )
+        self.optimizer.step()
+        for name, value in estimator.parts.items():
+            self.totals[name] = self.totals.get(name, 0) + value.double()
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, Any]:
+        self.dsae.eval()
+        estimator = ESTIMATORS[self.config.estimator]()
+        totals: dict[str, Tensor] = {}
+        means_f, means_z = [], []
+        torch.manual_seed(self.config.seed)  # the same noise each time: epochs can be compared
+        for start in range(0, len(self.validation), self.config.batch_size):
+            end = min(start + self.config.batch_size, len(self.validation))
+            x, mask = self.validation.batch(np.arange(start, end), self.device)
+            estimator.loss(self.dsae.model, self.dsae.guide, x, mask)
+            for name, value in estimator.parts.items():
+                totals[name] = totals.get(name, 0) + value.double()
+            f, z = self.dsae.encode(x, mask)
+            means_f.append(f)
+            means_z.append(z.flatten(0, 1) if mask is None else z[mask])
+        parts = _per_sequence(totals, len(self.validation))
+        if not math.isfinite(parts["elbo"]):
+            raise TrainingError(
+                f"the bound on the held-out part is {parts['elbo']} after epoch "
+                f"{len(self.history) + 1}; the last checkpoint is kept. Try a smaller learning_rate"
+            )
+        active = {
+            f"active_{name}": int((torch.cat(means).var(dim=0, correction=0) > ACTIVE).sum())
+            for name, means in (("f", means_f), ("z", means_z))
+        }
+        return {f"validation_{name}": value for name, value in parts.items()} | active
+
+
+@contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """Collects the first SIGINT or SIGTERM instead of acting on it; a second one acts at once."""
+    received: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread can handle signals
+        return
+
+    def note(number: int, frame: Any) -> None:
+        received.append(signal.Signals(number))
+        restore()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    try:
+        yield received
+    finally:
+        restore()
 
 
 def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
@@ -152,120 +379,6 @@ def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
         )
 
 
-def _train_epoch(
-    dsae: DSAE,
-    train: Sequences,
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    epoch: int,
-) -> dict[str, Any]:
-    dsae.train()
-    estimator = ESTIMATORS[config.estimator]()
-    loss_module = estimator(dsae.model, dsae.guide)
-    device = next(dsae.parameters()).device
-    order = np.random.default_rng([config.seed, epoch]).permutation(len(train))
-    starts = range(0, len(order), config.batch_size)
-    totals: dict[str, Tensor] = {}
-    started = time.perf_counter()
-    for step, start in enumerate(starts):
-        progress = epoch + step / len(starts)  # in epochs
-        rate = _cosine(progress / config.epochs, config)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        kl_weight = min(1.0, (progress + 1 / len(starts)) / (config.kl_warmup or 1 / len(starts)))
-        chosen = order[start : start + config.batch_size]
-        x, mask = train.batch(chosen, device)
-        loss = loss_module(x, mask, kl_weight) / len(chosen)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} in step {step} of epoch {epoch + 1}; the last whole "
-                "epoch is kept. Try a smaller learning_rate or a larger scale"
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(dsae.parameters(), config.clip_norm)
-        optimizer.step()
-        for name, value in estimator.parts.items():
-            totals[name] = totals.get(name, 0) + value
-    seconds = time.perf_counter() - started
-    return {
-        "epoch": epoch + 1,
-        "learning_rate": rate,
-        "sequences_per_second": round(len(train) / seconds, 1),
-        **_per_sequence(totals, len(train)),
-    }
-
-
-@torch.no_grad()
-def _validate(dsae: DSAE, validation: Sequences, config: TrainingConfig) -> dict[str, Any]:
-    dsae.eval()
-    estimator = ESTIMATORS[config.estimator]()
-    device = next(dsae.parameters()).device
-    totals: dict[str, Tensor] = {}
-    means_f, means_z = [], []
-    for start in range(0, len(validation), config.batch_size):
-        chosen = np.arange(start, min(start + config.batch_size, len(validation)))
-        x, mask = validation.batch(chosen, device)
-        estimator.loss(dsae.model, dsae.guide, x, mask)
-        for name, value in estimator.parts.items():
-            totals[name] = totals.get(name, 0) + value
-        f, z = dsae.encode(x, mask)
-        means_f.append(f)
-        means_z.append(z.flatten(0, 1) if mask is None else z[mask])
-    parts = _per_sequence(totals, len(validation))
-    active = {
-        f"active_{name}": int((torch.cat(means).var(dim=0, correction=0) > ACTIVE).sum())
-        for name, means in (("f", means_f), ("z", means_z))
-    }
-    return {f"validation_{name}": value for name, value in parts.items()} | active
-
-
 def _per_sequence(totals: dict[str, Tensor], count: int) -> dict[str, float]:
     parts = {name: total.item() / count for name, total in totals.items()}
     return {"elbo": parts["reconstruction"] - parts["kl_f"] - parts["kl_z"], **parts}
-
-
-def _cosine(progress: float, config: TrainingConfig) -> float:
-    falling = 0.5 * (1 + math.cos(math.pi * progress))
-    return config.learning_rate * (config.final_rate + (1 - config.final_rate) * falling)
-
-
-def _lines(history: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(line) + "\n" for line in history).encode()
-
-
-def _save_checkpoint(
-    run: Path,
-    settings: dict[str, Any],
-    dsae: DSAE,
-    optimizer: torch.optim.Optimizer,
-    history: list[dict[str, Any]],
-) -> None:
-    state = {"settings": settings, "history": history, "model": dsae.state_dict()}
-    content = io.BytesIO()
-    torch.save({**state, "optimizer": optimizer.state_dict()}, content)
-    write_whole(run / "checkpoint.pt", content.getvalue())
-
-
-def _restore(
-    run: Path, settings: dict[str, Any], dsae: DSAE, optimizer: torch.optim.Optimizer
-) -> list[dict[str, Any]]:
-    """Put the checkpoint's state into the model and the optimizer; returns its metrics."""
-    path = run / "checkpoint.pt"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found, history = state["settings"], state["history"]
-    except FileNotFoundError:
-        raise TrainingError(f"{path}: no such file, so there is nothing to resume") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
-        raise TrainingError(f"{path}: truncated, or not a checkpoint of this package") from None
-    for part, options in settings.items():
-        for key, value in options.items():
-            if found[part].get(key) != value:
-                raise TrainingError(
-                    f"{path}: was trained with {key}={found[part].get(key)!r}, not {value!r}; "
-                    "resume with the same options or choose another folder"
-                )
-    dsae.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return history

@@ -1,5 +1,8 @@
 """A small model of every guide and prior, in float64, and frames for it."""
 
+import resource
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -33,3 +36,12 @@ def frames() -> torch.Tensor:
 def dsae(request) -> DSAE:
     guide, prior = request.param
     return tiny_model(guide=guide, prior=prior)
+
+
+@pytest.fixture
+def little_space() -> Iterator[None]:
+    """No file can grow beyond 50 kB, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from conftest import tiny_model
 from pyro_dsae import CheckpointError, load, save
 
 
@@ -25,9 +26,18 @@ def test_an_existing_file_is_kept_unless_overwritten(dsae, tmp_path):
 
 
 def test_an_impossible_place_leaves_nothing(dsae, tmp_path):
-    with pytest.raises(OSError):
+    with pytest.raises(CheckpointError, match="cannot write .No such file.*check the folder"):
         save(dsae, tmp_path / "absent" / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_old_model(tmp_path, little_space):
+    path = tmp_path / "model.safetensors"
+    path.write_text("precious")
+    with pytest.raises(CheckpointError, match="cannot write .File too large.*free space"):
+        save(tiny_model(code_dim=100), path, overwrite=True)
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_foreign_and_broken_files_are_refused(dsae, tmp_path):

@@ -1,4 +1,13 @@
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -36,7 +45,7 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
     result = dsae("fit", data, run, *options)
     assert result.exit_code == 0, result.output
     assert "epoch 1: validation ELBO" in result.stderr
-    assert result.stdout.strip() == f"{run}/model.safetensors"
+    assert result.stdout.strip() == str(run)
     metrics = (run / "metrics.jsonl").read_bytes()
     assert dsae("fit", data, run, *options, "--resume").exit_code == 0
     assert (run / "metrics.jsonl").read_bytes() == metrics
@@ -54,8 +63,11 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
         (["--epochs", "0"], 2, "epochs is 0"),
         (["--device", "tpu"], 2, "device is 'tpu'"),
         (["--device", "cuda:99"], 2, "device is 'cuda:99'"),
+        (["--epochs", "1", "--minutes", "1"], 2, "give only one of them"),
+        (["--resume", "--overwrite"], 2, "overwrite is True"),
+        (["--config", "absent.toml"], 1, "absent.toml"),
         (["--batch-size", "999"], 1, "batch_size is 999"),
-        (["--resume"], 1, "nothing to resume"),
+        (["--resume"], 1, "no run is here; make one with dsae fit"),
     ],
 )
 def test_a_bad_option_of_fit_is_one_line_and_leaves_nothing(options, code, message, data, tmp_path):
@@ -82,3 +94,72 @@ def test_files_that_cannot_be_used_are_one_line(data, tmp_path):
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["text.h5"]
     assert data.stat().st_size > 10_000
+
+
+def test_a_config_file_is_used_and_options_win(data, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(
+        'preset = "small"\n[model]\nguide = "full"\nchannels = [4, 4, 8, 8]\n'
+        "[training]\nepochs = 3\nbatch_size = 8\nseed = 5\n"
+    )
+    run = tmp_path / "run"
+    result = dsae("fit", data, run, "--config", config, "--epochs", 1, "--guide", "framewise")
+    assert result.exit_code == 0, result.output
+    about = json.loads((run / "config.json").read_text())
+    assert about["model"]["guide"] == "framewise" and about["model"]["channels"] == [4, 4, 8, 8]
+    training = about["training"]
+    assert (training["epochs"], training["batch_size"], training["seed"]) == (1, 8, 5)
+    assert about["data"]["path"] == str(data)
+    # a resumed run needs no option again, and refuses another value
+    assert dsae("fit", data, run, "--resume").exit_code == 0
+    result = dsae("fit", data, run, "--resume", "--seed", 6)
+    assert result.exit_code == 1 and "training seed=5, not 6" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[optimizer]\nrate = 1", "'optimizer', but must have only: preset, model, training"),
+        ("[training]\nepoch = 1", "unknown option 'epoch'; known are: epochs"),
+        ("[model]\nsize = 1", "unknown option 'size'"),
+        ('[training]\nepochs = "3"', "epochs is '3', but must be of type int"),
+        ("model = 3", "model = 3, but it must be a table"),
+        ('preset = "big"', "preset is 'big', but must be one of: paper, small"),
+        ("[model", "is no TOML file"),
+    ],
+)
+def test_a_bad_config_file_is_one_line(text, message, data, tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    result = dsae("fit", data, tmp_path / "run", "--config", config)
+    assert result.exit_code == 2 and message in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bar_is_shown_on_a_terminal(data, tmp_path):
+    """In a pseudo-terminal, as a user sees it; without one there is a plain line an epoch."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [
+        sys.executable,
+        "-m",
+        "pyro_dsae.cli",
+        "fit",
+        data,
+        tmp_path / "run",
+        "--epochs",
+        "1",
+    ]
+    with subprocess.Popen(
+        command, stderr=terminal, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux says so when the other side has closed
+            while read := os.read(controller, 4096):
+                shown += read
+        os.close(controller)
+        assert process.stdout.read().decode().strip() == str(tmp_path / "run")
+    assert process.returncode == 0
+    for word in (b"%|", b"loss", b"KL_f", b"KL_z", b"<", b"epoch 1: validation ELBO"):
+        assert word in shown

@@ -1,14 +1,34 @@
+import dataclasses
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
 from conftest import TINY
-from pyro_dsae import DSAE, ConfigError, ModelConfig, Sequences, TrainingConfig, TrainingError, load
+from pyro_dsae import (
+    DSAE,
+    CheckpointError,
+    ConfigError,
+    ModelConfig,
+    Sequences,
+    TrainingConfig,
+    TrainingError,
+    load,
+    training,
+)
 from pyro_dsae import fit as fit_
+from pyro_dsae.run_folder import read_config
 
+HERE = Path(__file__).parent
 SHORT = TrainingConfig(epochs=4, batch_size=8, validation_fraction=0.2, kl_warmup=2)
 
 
@@ -34,8 +54,9 @@ def metrics(run):
     return lines
 
 
-class StopError(Exception):
-    pass
+def assert_equal_weights(first, second):
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("estimator", ["sampled", "analytic"])
@@ -61,23 +82,144 @@ def test_the_model_keeps_its_best_weights(sequences, tmp_path):
     assert all(torch.equal(value, saved[name]) for name, value in dsae.state_dict().items())
 
 
-@pytest.mark.parametrize("stopped", [1, 3])
-def test_a_resumed_run_equals_the_uninterrupted_one(stopped, sequences, tmp_path):
+def test_a_signal_saves_in_the_middle_of_an_epoch_and_resuming_equals_the_whole(
+    sequences, tmp_path
+):
     whole = fit_(model(), sequences, tmp_path / "whole", SHORT)
+    cut, steps = tmp_path / "cut", iter(range(100))
 
-    def stop(line):
-        if line["epoch"] == stopped:
-            raise StopError
+    def stop_at(*when):
+        return lambda step: signal.raise_signal(signal.SIGTERM) if next(steps) in when else None
 
-    with pytest.raises(StopError):
-        fit_(model(), sequences, tmp_path / "cut", SHORT, report=stop)
-    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+    with pytest.raises(TrainingError, match="stopped by SIGTERM after step 2 of epoch 1.*--resume"):
+        fit_(model(), sequences, cut, SHORT, on_step=stop_at(1))
+    with pytest.raises(TrainingError, match="after step 3 of epoch 3"):
+        fit_(model(), sequences, cut, SHORT, resume=True, on_step=stop_at(10))
+    with (cut / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": ')  # as a kill in the middle of a write might have left it
     torch.manual_seed(5)
-    resumed = fit_(DSAE(model().config), sequences, tmp_path / "cut", SHORT, resume=True)
-    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name])
+    resumed = fit_(DSAE(model().config), sequences, cut, SHORT, resume=True)
+    assert metrics(cut) == metrics(tmp_path / "whole")
+    assert_equal_weights(whole, resumed)
+
+
+def test_a_second_signal_acts_at_once_and_handlers_are_put_back(sequences, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
+    def twice(step):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_(model(), sequences, tmp_path / "run", SHORT, on_step=twice)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_stopped_by_a_failing_callback_resumes(sequences, tmp_path):
+    def fail(line):
+        raise ZeroDivisionError
+
+    whole = fit_(model(), sequences, tmp_path / "whole", SHORT)
+    with pytest.raises(ZeroDivisionError):
+        fit_(model(), sequences, tmp_path / "cut", SHORT, on_epoch=fail)
+    assert_equal_weights(whole, fit_(model(), sequences, tmp_path / "cut", SHORT, resume=True))
+
+
+PROGRAM = """
+import sys
+import numpy as np
+import torch
+from conftest import TINY
+from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit
+
+x = np.random.default_rng(0).integers(0, 256, (60, 4, 16, 32, 2), np.uint8)
+sequences = Sequences(x, np.full(60, 4), np.arange(60))
+torch.manual_seed(0)
+dsae = DSAE(ModelConfig(**TINY))
+config = TrainingConfig(epochs=60, batch_size=4, validation_fraction=0.2)
+fit(dsae, sequences, sys.argv[1], config, resume=sys.argv[2] == "resume")
+"""
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(tmp_path):
+    """By a real SIGKILL to a real process, three times."""
+    python = [sys.executable, "-c", PROGRAM]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    subprocess.run([*python, tmp_path / "whole", "start"], env=environment, check=True)
+    cut = tmp_path / "cut"
+    for mode, wait in (("start", 0.0), ("resume", 0.37), ("resume", 0.81)):
+        process = subprocess.Popen([*python, cut, mode], env=environment)
+        before = _stamp(cut / "checkpoint.pt")
+        while _stamp(cut / "checkpoint.pt") == before:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert len(metrics(cut)) < 60
+    subprocess.run([*python, cut, "resume"], env=environment, check=True)
+    assert metrics(cut) == metrics(tmp_path / "whole")
+    weights = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert (cut / "model.safetensors").read_bytes() == weights
+
+
+def _stamp(path):
+    return path.stat().st_mtime_ns if path.exists() else None
+
+
+def test_training_by_the_clock_ends_within_an_epoch_and_resumes(sequences, tmp_path, monkeypatch):
+    """A clock that a step moves by a second: 4 batches an epoch, 5 seconds, so 5 steps."""
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+
+    def tick(step):
+        now[0] += 1
+        progress.append(step.progress)
+
+    progress: list[float] = []
+    config = TrainingConfig(minutes=5 / 60, batch_size=8, validation_fraction=0.2)
+    fit_(model(), sequences, tmp_path / "run", config, on_step=tick)
+    lines = metrics(tmp_path / "run")
+    assert progress == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[1]["learning_rate"] == pytest.approx(0.02 * config.learning_rate)
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    fit_(model(), sequences, tmp_path / "run", config, resume=True)  # nothing is left to do
+    assert metrics(tmp_path / "run") == lines
+
+
+def test_long_epochs_are_saved_in_between(sequences, tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+
+    def tick(step):
+        now[0] += 0.6 * training.CHECKPOINT_SECONDS
+        if now[0] > 3 * 0.6 * training.CHECKPOINT_SECONDS:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fit_(model(), sequences, tmp_path / "run", SHORT, on_step=tick)
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert (len(state["history"]), state["step"]) == (0, 2)
+
+
+def test_bfloat16_stays_inside_the_networks_over_frames(sequences, tmp_path):
+    dsae = model()
+    x, _ = sequences.batch(np.arange(8), torch.device("cpu"))
+    dsae.eval()
+    exact = dsae.reconstruct(x)
+    dsae.use_bfloat16(True)
+    rounded = dsae.reconstruct(x)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.02
+    trace = pyro.poutine.trace(dsae.guide).get_trace(x)
+    assert trace.nodes["z_1"]["value"].dtype == torch.float32
+    config = dataclasses.replace(SHORT, precision="bf16")
+    line = fit_(model(), sequences, tmp_path / "bf16", config) and metrics(tmp_path / "bf16")[-1]
+    fit_(model(), sequences, tmp_path / "fp32", dataclasses.replace(SHORT, precision="fp32"))
+    full = metrics(tmp_path / "fp32")[-1]
+    assert line != full
+    assert line["validation_elbo"] == pytest.approx(full["validation_elbo"], rel=0.05)
 
 
 def test_training_leaves_the_callers_random_numbers_alone(sequences, tmp_path):
@@ -115,10 +257,42 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
             fit_(dsae, data, run, config)
         assert not run.exists()
     fit_(model(), sequences, run, SHORT)
-    with pytest.raises(TrainingError, match="exists; resume it"):
+    with pytest.raises(TrainingError, match="holds a run already; go on with --resume"):
         fit_(model(), sequences, run, SHORT)
-    with pytest.raises(TrainingError, match="was trained with guide='factorized', not 'full'"):
+    with pytest.raises(
+        TrainingError, match="was trained with model guide='factorized', not 'full'"
+    ):
         fit_(model(guide="full"), sequences, run, SHORT, resume=True)
+    other = dataclasses.replace(sequences, origin={"path": "b.h5", "content_sha256": "ab"})
+    with pytest.raises(TrainingError, match="was trained with data content_sha256=None, not 'ab'"):
+        fit_(model(), other, run, SHORT, resume=True)
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(TrainingError, match="is a file; choose another name"):
+        fit_(model(), sequences, tmp_path / "file", SHORT)
+
+
+def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):
+    with pytest.raises(CheckpointError, match="checkpoint.pt: cannot write"):
+        fit_(model(code_dim=100), sequences, tmp_path / "run", SHORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwrite_replaces_a_run_and_nothing_else(sequences, tmp_path):
+    run = tmp_path / "run"
+    fit_(model(), sequences, run, SHORT)
+    (run / "notes.txt").write_text("mine")
+    fit_(model(guide="full"), sequences, run, dataclasses.replace(SHORT, epochs=1), overwrite=True)
+    assert load(run).config.guide == "full"
+    assert len(metrics(run)) == 1 and (run / "notes.txt").read_text() == "mine"
+
+
+def test_data_that_moved_can_be_resumed(sequences, tmp_path):
+    for path, resume in (("a.h5", False), ("b.h5", True)):
+        data = dataclasses.replace(sequences, origin={"path": path, "content_sha256": "ab"})
+        fit_(model(), data, tmp_path / "run", SHORT, resume=resume)
+    about = read_config(tmp_path / "run")
+    assert about["data"] == {"path": "a.h5", "content_sha256": "ab"}
+    assert about["training"]["seed"] == 0 and about["versions"]["torch"] == torch.__version__
 
 
 class Malicious:
@@ -145,8 +319,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         with torch.no_grad():
             dsae.model.decoder.code[0].weight.fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match="loss is nan in step 0 of epoch 2.*last whole"):
-        fit_(dsae, sequences, tmp_path / "run", SHORT, report=spoil)
+    with pytest.raises(
+        TrainingError, match="loss is nan.* in step 1 of epoch 2; the last checkpoint is kept"
+    ):
+        fit_(dsae, sequences, tmp_path / "run", SHORT, on_epoch=spoil)
     assert len(metrics(tmp_path / "run")) == 1
     kept = load(tmp_path / "run" / "model.safetensors").state_dict()
     assert all(torch.isfinite(value).all() for value in kept.values())
@@ -157,6 +333,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
     [
         ({"estimator": "exact"}, "estimator is 'exact'.*sampled, analytic"),
         ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": 2, "minutes": 1.0}, "epochs is 2 and minutes is 1.0.*only one"),
+        ({"minutes": 0.0}, "minutes is 0.0"),
+        ({"precision": "fp8"}, "precision is 'fp8'.*auto, fp32, bf16"),
+        ({"validation_fraction": 1.5}, "validation_fraction is 1.5"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"kl_warmup": -1}, "kl_warmup is -1"),
         ({"seed": -1}, "seed is -1"),

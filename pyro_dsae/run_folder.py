@@ -1,0 +1,122 @@
+"""The folder of a training run: its config, metrics and checkpoint, each written whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyro_dsae.checkpoint import MODEL, write_whole
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint.pt"
+PACKAGES = ("pyro-dsae", "pyro-ppl", "torch", "numpy")
+
+
+class TrainingError(RuntimeError):
+    """A run cannot start, go on or be resumed."""
+
+
+class RunFolder:
+    """Writes and reads the files of one run.
+
+    Args:
+        path: the folder.
+        settings: what a resumed run must have in common with the first: ``model``, ``training`` and
+            ``data``, each a mapping.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        self.path = Path(path)
+        self.settings = json.loads(json.dumps(settings))  # as they will be read back
+
+    def create(self, state: Mapping[str, Any], overwrite: bool = False) -> None:
+        """Make the folder with its config and the first checkpoint, whole or not at all.
+
+        With ``overwrite`` the files of an earlier run go; anything else in the folder stays.
+        Raises TrainingError when the folder holds a run already.
+        """
+        files = [self.path / name for name in (CONFIG, METRICS, CHECKPOINT, MODEL)]
+        if self.path.exists() and not self.path.is_dir():
+            raise TrainingError(f"{self.path}: is a file; choose another name for the run's folder")
+        if any(file.exists() for file in files) and not overwrite:
+            raise TrainingError(
+                f"{self.path}: holds a run already; go on with --resume (resume=True), replace it "
+                "with --overwrite (overwrite=True), or choose another folder"
+            )
+        made = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            file.unlink(missing_ok=True)
+        try:
+            self.save(state)
+            about = {**self.settings, "versions": {name: _version(name) for name in PACKAGES}}
+            write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
+        except BaseException:
+            (self.path / CHECKPOINT).unlink(missing_ok=True)
+            if made:
+                self.path.rmdir()
+            raise
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """Write one line an epoch."""
+        lines = "".join(json.dumps(line) + "\n" for line in history)
+        write_whole(self.path / METRICS, lines.encode())
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint of ``state``: tensors, numbers, strings, lists and dictionaries."""
+        content = io.BytesIO()
+        torch.save({"settings": self.settings, **state}, content)
+        write_whole(self.path / CHECKPOINT, content.getvalue())
+
+    def restore(self) -> dict[str, Any]:
+        """The state that :meth:`save` wrote. Nothing is ever unpickled.
+
+        Raises TrainingError when there is none, when it is no whole checkpoint, or when it comes
+        from another model, training or data file.
+        """
+        path = self.path / CHECKPOINT
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            found = state.pop("settings")
+        except FileNotFoundError:
+            raise TrainingError(f"{path}: no such file, so there is nothing to resume") from None
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
+            raise TrainingError(f"{path}: truncated, or not a checkpoint of this package") from None
+        for part, options in self.settings.items():
+            for key in dict.fromkeys([*options, *found.get(part, {})]):
+                before, now = found.get(part, {}).get(key), options.get(key)
+                if before != now and (part, key) != ("data", "path"):  # a file may have moved
+                    raise TrainingError(
+                        f"{path}: was trained with {part} {key}={before!r}, not {now!r}; resume "
+                        "with the same, or choose another folder"
+                    )
+        return state
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The ``config.json`` of the run in the folder ``path``.
+
+    Raises TrainingError when the folder holds no run.
+    """
+    try:
+        config = json.loads((Path(path) / CONFIG).read_text())
+        return {"model": config["model"], "training": config["training"], **config}
+    except (FileNotFoundError, NotADirectoryError):
+        raise TrainingError(f"{path}: no run is here; make one with dsae fit") from None
+    except (ValueError, KeyError, TypeError):
+        raise TrainingError(f"{path}: its {CONFIG} is damaged") from None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "(not installed)"
