@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyro_dsae.datasets import hdf5
 from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
-from pyro_dsae.datasets.rendering import Recorded, Renderer
-from pyro_dsae.datasets.source import CharacterSource, Factor, Source
+from pyro_dsae.datasets.moving_shapes import MovingShapes
+from pyro_dsae.datasets.rendering import Renderer
+from pyro_dsae.datasets.source import Factor, OptionError, Source
 from pyro_dsae.datasets.sprites import Sprites
 from pyro_dsae.datasets.toy_sprites import ToySprites
 
@@ -17,6 +19,8 @@ __all__ = [
     "SOURCES",
     "DataError",
     "Factor",
+    "MovingShapes",
+    "OptionError",
     "Renderer",
     "SequenceFile",
     "Source",
@@ -26,41 +30,54 @@ __all__ = [
     "renderer",
 ]
 
-SOURCES: dict[str, type[CharacterSource]] = {cls.name: cls for cls in (Sprites, ToySprites)}
+SOURCES: dict[str, type[Source]] = {cls.name: cls for cls in (Sprites, ToySprites, MovingShapes)}
 NAMES = tuple(SOURCES)
-BLOCK = 144  # sequences rendered at a time, 14 MB
+BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences rendered at a time
 
 
 def prepare(
     name: str,
     out: str | Path,
-    source: str | Path | None = None,
+    *,
     characters: int | None = None,
     overwrite: bool = False,
+    **options: Any,
 ) -> Path:
-    """Render a source into a file, with its train and test parts as the split "official".
+    """Draw a source's sequences into a file, with its train and test parts as the split "official".
 
-    name: one of NAMES. out: the file to write. source: folder or URL of the files a source is
-    composed from; None for its public address. characters: how many characters to use, from 2 to
-    1296, for a small file; None for all. Returns the path written.
-    Raises DataError when an argument is invalid, the output exists or the source is unusable.
+    name: one of NAMES. out: the file to write. characters: how many of the source's characters to
+    use, 2 at least, for a small file; None for all. options: arguments of the source's class.
+    Returns the path written.
+    Raises OptionError when an option is not the source's or out of range, DataError when the output
+    exists or the source is unusable.
     """
     if name not in SOURCES:
         raise DataError(f"no source is named {name!r}; the sources are {', '.join(NAMES)}")
     cls = SOURCES[name]
-    if source is not None and not cls.takes_source:
-        raise DataError(f"{name} is drawn, not read, so it takes no source; got {str(source)!r}")
-    out = hdf5.check_output(out, overwrite)
+    known = cls.options()
+    for option in options:
+        if option not in known:
+            raise OptionError(
+                f"{name} takes no option {option!r}; its options are "
+                f"{', '.join(['characters', *known])}"
+            )
     parts = cls.split(characters)
-    made = cls(source) if cls.takes_source else cls()
-    labels = np.concatenate([cls.labels(part) for part in parts.values()])
-    sizes = [cls.n_motions * len(part) for part in parts.values()]
-    ends = np.cumsum(sizes)
-    recipe = made.recipe | {"characters": {part: len(index) for part, index in parts.items()}}
+    out = hdf5.check_output(out, overwrite)
+    made = cls(**options)
+    held = {part: cls.labels(index, made.motions(index)) for part, index in parts.items()}
+    labels = np.concatenate(list(held.values()))
+    ends = np.cumsum([len(rows) for rows in held.values()])
+    lengths = made.lengths(labels)
+    padding = np.arange(made.steps) >= lengths[:, None]  # (N, T)
+    step_labels = made.step_labels(labels)
+    step_labels[padding] = 0
 
     def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, len(labels), BLOCK):
-            yield made.render(labels[start : start + BLOCK])
+        size = max(1, BLOCK_BYTES // made.render(labels[:1]).nbytes)
+        for start in range(0, len(labels), size):
+            frames = made.render(labels[start : start + size])
+            frames[padding[start : start + size]] = 0
+            yield frames
 
     return hdf5.write(
         out,
@@ -71,8 +88,8 @@ def prepare(
         groups=made.character(labels),
         splits={
             "official": {
-                part: np.arange(end - size, end)
-                for part, size, end in zip(parts, sizes, ends, strict=True)
+                part: np.arange(end - len(rows), end)
+                for (part, rows), end in zip(held.items(), ends, strict=True)
             }
         },
         name=made.name,
@@ -81,7 +98,10 @@ def prepare(
         licence=made.licence,
         attribution=made.attribution,
         citation=made.citation,
-        recipe=recipe,
+        recipe=made.recipe | {"characters": {part: len(index) for part, index in parts.items()}},
+        lengths=lengths,
+        step_labels=step_labels,
+        step_factors=made.step_factors,
         overwrite=overwrite,
     )
 
@@ -89,22 +109,14 @@ def prepare(
 def renderer(file: SequenceFile) -> Renderer:
     """What gives the true sequence of any combination of the factors of a file, pixel for pixel.
 
-    A drawn source draws it anew. A source composed from other files finds it in `file`, which holds
-    every motion of each of its characters and has to stay open.
+    A drawn source draws it anew, all T steps whatever the lengths in the file. A source composed
+    from other files finds it in `file`, which holds every motion of each of its characters and has
+    to stay open.
     Raises DataError when the file's source is not one of NAMES, or draws otherwise today.
     """
-    cls = SOURCES.get(file.name)
-    if cls is None:
+    if file.name not in SOURCES:
         raise DataError(
             f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
             f"that can render: {', '.join(NAMES)}"
         )
-    if cls.takes_source:
-        return Recorded(file, cls.factors)
-    made = cls()
-    first = file.labels([factor.name for factor in made.factors])[:1]
-    if not np.array_equal(made.render(first), file.read([0])):
-        raise DataError(
-            f"{file.path}: {file.name} is drawn otherwise by this release; {hdf5.REMEDY}"
-        )
-    return made
+    return SOURCES[file.name].renderer(file)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -90,6 +90,8 @@ def write(
     recipe: Mapping[str, Any],
     source_sha256: str = "",
     lengths: np.ndarray | None = None,
+    step_labels: np.ndarray | None = None,
+    step_factors: Sequence[Factor] = (),
     overwrite: bool = False,
 ) -> Path:
     """Write a file of N sequences, whole or not at all.
@@ -99,6 +101,8 @@ def write(
     labels: value of each factor, shape (N, n_factors); class -1 is unknown.
     ids: unique names, length N. groups: the unit that must not leak between parts, shape (N,).
     splits: {scheme: {part: indices}}. lengths: steps of each sequence, (N,); None for all T.
+    step_labels: value of each step factor at each step, shape (N, T, n_step_factors), zero after a
+        sequence's length.
     Raises DataError when a value is invalid or the output exists; then nothing is left behind.
     """
     path = check_output(path, overwrite)
@@ -137,17 +141,20 @@ def write(
                 group = file["splits"].create_group(scheme, track_order=True)
                 for part, indices in parts.items():
                     group[part] = indices
+            file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
+            file["group"] = groups
+            digest = hashlib.sha256()
+            _write_blocks(path, file, blocks, len(ids), lengths, digest)
+            lengths = file["length"][:]
+            columns += _step_columns(path, step_factors, step_labels, lengths, file["x"].shape[1])
             file.create_group("factors", track_order=True)
-            for factor, column in zip(factors, columns, strict=True):
+            for factor, column in zip((*factors, *step_factors), columns, strict=True):
                 dataset = file["factors"].create_dataset(factor.name, data=column)
                 dataset.attrs["role"] = factor.role
                 dataset.attrs["classes"] = json.dumps(factor.classes)
-            file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
-            file["group"] = groups
-            _write_blocks(path, file, blocks, len(ids), lengths)
-            names = [factor.name for factor in factors]
-            content = _content_sha256(_rows(file["x"]), file["length"][:], names, columns)
-            attributes["content_sha256"] = content
+            names = list(file["factors"])
+            _hash_labels(digest, lengths, names, columns)
+            attributes["content_sha256"] = digest.hexdigest()
             file.attrs["format"] = FORMAT
             file.attrs["schema_version"] = SCHEMA_VERSION
             for key, value in attributes.items():
@@ -168,8 +175,9 @@ def _write_blocks(
     blocks: Iterable[np.ndarray],
     n: int,
     lengths: np.ndarray | None,
+    digest: "hashlib._Hash",
 ) -> None:
-    """Stream the blocks into /x and write /length, checking shapes, values and padding."""
+    """Stream the blocks into /x and the digest, and write /length; check values and padding."""
     dataset, start = None, 0
     for block in blocks:
         if dataset is None:
@@ -202,6 +210,7 @@ def _write_blocks(
         for row, length in zip(block, lengths[start:end], strict=True):
             if row[length:].any():
                 raise DataError(f"{path}: values after a length of {length} are not zero")
+            _hash_row(digest, row)
         dataset[start:end] = block
         start = end
     if dataset is None or start != n:
@@ -211,7 +220,8 @@ def _write_blocks(
 class SequenceFile:
     """A checked, open file of sequences; `SequenceFile.open(path)` is a context manager.
 
-    name: the source's name. attrs: the file's attributes. factors: tuple of Factor.
+    name: the source's name. attrs: the file's attributes. recipe: the source's options and seeds.
+    factors, step_factors: tuples of Factor, with a value a sequence and with a value a step.
     lengths, groups: int32 (N,). ids: N names. frame_shape: (C, H, W), or (D,) for a series.
     """
 
@@ -269,6 +279,7 @@ class SequenceFile:
         if "mask" in file:
             raise DataError(f"{path}: has a /mask, which this release cannot read; remove it")
         self.name = self.attrs["name"]
+        self.recipe = dict(json.loads(self.attrs["recipe"]))
         self.content_sha256 = self.attrs["content_sha256"]
         self._x = file["x"]
         layout, ndim, dtype = LAYOUTS.get(self.attrs["modality"], (None, None, None))
@@ -292,7 +303,7 @@ class SequenceFile:
         self.groups = file["group"][:]
         _check_length(path, "group", self.groups, n)
         self._columns: dict[str, np.ndarray] = {}
-        factors = []
+        factors: dict[int, list[Factor]] = {1: [], 2: []}
         for name, dataset in file["factors"].items():
             classes = tuple(json.loads(dataset.attrs["classes"]))
             factor = Factor(name, dataset.attrs["role"], classes)
@@ -301,9 +312,9 @@ class SequenceFile:
                     f"{path}: /factors/{name} has shape {dataset.shape}, expected ({n},) or "
                     f"({n}, {steps}); {REMEDY}"
                 )
-            factors.append(factor)
+            factors[dataset.ndim].append(factor)
             self._columns[name] = _column(str(path), factor, dataset[:])
-        self.factors = tuple(factors)
+        self.factors, self.step_factors = tuple(factors[1]), tuple(factors[2])
         self._splits = {
             scheme: {part: indices[:] for part, indices in parts.items()}
             for scheme, parts in file["splits"].items()
@@ -325,18 +336,30 @@ class SequenceFile:
 
         Raises DataError for an unknown factor or one with a value for each step.
         """
-        for name in names:
-            if name not in self._columns:
-                known = ", ".join(self._columns) or "none"
-                raise DataError(f"{self.path}: has no factor {name!r}; its factors are {known}")
-            if self._columns[name].ndim != 1:
-                raise DataError(
-                    f"{self.path}: factor {name!r} has a value for each step; choose one with a "
-                    "value for each sequence"
-                )
-        if not names:
-            return np.empty((len(self), 0), np.int16)
-        return np.stack([self._columns[name] for name in names], axis=1)  # (N, k)
+        columns = [self._values(name, 1) for name in names]
+        return np.stack(columns, axis=-1) if columns else np.empty((len(self), 0), np.int16)
+
+    def step_labels(self, names: Sequence[str]) -> np.ndarray:
+        """Values of the named factors at each step, shape (N, T, k), zero after a length.
+
+        Raises DataError for an unknown factor or one with a value for each sequence.
+        """
+        columns = [self._values(name, 2) for name in names]
+        empty = np.empty((len(self), self._x.shape[1], 0), np.float32)
+        return np.stack(columns, axis=-1) if columns else empty
+
+    def _values(self, name: str, ndim: int) -> np.ndarray:
+        """Values of a factor, (N,) for ndim 1 and (N, T) for ndim 2, or DataError."""
+        if name not in self._columns:
+            known = ", ".join(self._columns) or "none"
+            raise DataError(f"{self.path}: has no factor {name!r}; its factors are {known}")
+        if self._columns[name].ndim != ndim:
+            found, asked = ("step", "sequence") if ndim == 1 else ("sequence", "step")
+            raise DataError(
+                f"{self.path}: factor {name!r} has a value for each {found}; choose one with a "
+                f"value for each {asked}"
+            )
+        return self._columns[name]
 
     def split(self, part: str, scheme: str = "official") -> np.ndarray:
         """Sorted indices of the sequences in a part, int64; raises DataError for unknown names."""
@@ -393,10 +416,11 @@ class SequenceFile:
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""
-        rows = (self.read([i])[0] for i in range(len(self)))
-        names = [factor.name for factor in self.factors]
-        columns = [self._columns[name] for name in names]
-        found = _content_sha256(rows, self.lengths, names, columns)
+        digest = hashlib.sha256()
+        for i in range(len(self)):
+            _hash_row(digest, self.read([i])[0])
+        _hash_labels(digest, self.lengths, list(self._columns), list(self._columns.values()))
+        found = digest.hexdigest()
         if found != self.content_sha256:
             raise DataError(
                 f"{self.path}: content sha256 is {found}, expected {self.content_sha256}; {REMEDY}"
@@ -431,28 +455,24 @@ def _open(path: Path) -> h5py.File:
         ) from error
 
 
-def _content_sha256(
-    rows: Iterable[np.ndarray],
+def _hash_row(digest: "hashlib._Hash", row: np.ndarray) -> None:
+    """Add a sequence to the content hash."""
+    digest.update(f"x {row.dtype} {row.shape}".encode())
+    digest.update(np.ascontiguousarray(row))
+
+
+def _hash_labels(
+    digest: "hashlib._Hash",
     lengths: np.ndarray,
     names: Sequence[str],
     columns: Sequence[np.ndarray],
-) -> str:
-    """Hash the sequences, their lengths and their labels, whatever the order of the factors."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"x {row.dtype} {row.shape}".encode())
-        digest.update(np.ascontiguousarray(row))
+) -> None:
+    """Add the lengths and the labels to the content hash, whatever the order of the factors."""
     digest.update(b"length")
     digest.update(np.ascontiguousarray(lengths, "<i4"))
     for name, column in sorted(zip(names, columns, strict=True), key=lambda pair: pair[0]):
         digest.update(f"{name} {column.dtype} {column.shape}".encode())
         digest.update(np.ascontiguousarray(column))
-    return digest.hexdigest()
-
-
-def _rows(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
-    for i in range(len(dataset)):
-        yield dataset[i]
 
 
 def _column(path: str, factor: Factor, values: np.ndarray) -> np.ndarray:
@@ -473,6 +493,23 @@ def _column(path: str, factor: Factor, values: np.ndarray) -> np.ndarray:
             f"a class from 0 to {len(factor.classes) - 1}, or -1 for unknown; correct the labels"
         )
     return values.astype(np.int16)
+
+
+def _step_columns(
+    path: Path,
+    factors: Sequence[Factor],
+    labels: np.ndarray | None,
+    lengths: np.ndarray,
+    steps: int,
+) -> list[np.ndarray]:
+    """Return the values of each step factor, (N, T), or raise DataError."""
+    shape = (len(lengths), steps, len(factors))
+    labels = np.empty(shape) if labels is None and not factors else np.asarray(labels)
+    if labels.shape != shape:
+        raise DataError(f"{path}: step labels have shape {labels.shape}, expected {shape}")
+    if labels[np.arange(steps) >= lengths[:, None]].any():
+        raise DataError(f"{path}: step labels after a length are not zero")
+    return [_column(str(path), factor, labels[..., n]) for n, factor in enumerate(factors)]
 
 
 def _check_length(path: Path, name: str, values: np.ndarray | h5py.Dataset, n: int) -> None:

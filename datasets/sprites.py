@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pyro_dsae.datasets.hdf5 import DataError
-from pyro_dsae.datasets.source import CharacterSource, Factor
+from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
+from pyro_dsae.datasets.rendering import Recorded
+from pyro_dsae.datasets.source import Factor, Source
 
 DEFAULT_SOURCE = (
     "https://raw.githubusercontent.com/YingzhenLi/Sprites/3ce4048c5227802bd8f1888e293fd3afdba91c0c"
@@ -66,7 +67,7 @@ DYNAMIC_FACTORS = (
 )
 
 
-class Sprites(CharacterSource):
+class Sprites(Source):
     """The benchmark of Li & Mandt (2018): 8 frames of 64 x 64 pixels, 11664 sequences in all.
 
     source: folder or URL (http, https or file) that holds body/0.png and the other 24 sheets;
@@ -115,7 +116,8 @@ class Sprites(CharacterSource):
         ),
         *DYNAMIC_FACTORS,
     )
-    takes_source = True
+    steps = 8
+    n_train = 1000
     origin = "YingzhenLi/Sprites, commit 3ce4048c5227802bd8f1888e293fd3afdba91c0c"
     licence = "CC-BY-SA-3.0 OR GPL-3.0"
     attribution = (
@@ -137,6 +139,11 @@ class Sprites(CharacterSource):
         }
         self._layers = [[_strips(sheets[f"{layer}/{i}.png"]) for i in range(6)] for layer in LAYERS]
         self._shoes = _strips(sheets["shoes/1.png"])
+
+    @classmethod
+    def renderer(cls, file: SequenceFile) -> Recorded:
+        """Finds sequences in the file itself, which holds all motions of its characters."""
+        return Recorded(file, cls.factors)
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Each motion and frame is a map of parts, (64, 64); a palette of the static facto
 
 import numpy as np
 
-from pyro_dsae.datasets.source import CharacterSource, Factor
+from pyro_dsae.datasets.source import Factor, Source
 from pyro_dsae.datasets.sprites import DYNAMIC_FACTORS
 
 PARTS = ("background", "skin", "trousers", "shirt", "hair", "shoes")
@@ -52,7 +52,7 @@ RAISE = (0, 5, 10, 15, 20, 22, 20, 10)  # pixels that the hands are above rest, 
 SWORD = ((-6, -14), (0, -18), (7, -15), (12, -8), (14, 0), (11, 7), (4, 11), (-3, 9))
 
 
-class ToySprites(CharacterSource):
+class ToySprites(Source):
     """8 frames of 64 x 64 pixels of a drawn figure; every part shows in every frame.
 
     Right is the mirror image of left, and slash is a swing of one arm.
@@ -66,6 +66,8 @@ class ToySprites(CharacterSource):
         Factor("hair", "static", tuple(HAIR_COLOURS)),
         *DYNAMIC_FACTORS,
     )
+    steps = 8
+    n_train = 1000
     origin = "drawn by pyro-dsae"
     licence = "CC0-1.0"
     attribution = "Drawn by pyro-dsae."

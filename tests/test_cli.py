@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from pyro_dsae.cli.main import main
+from pyro_dsae.datasets import SOURCES, SequenceFile
 
 
 def dsae(*arguments):
@@ -73,6 +74,38 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
 def test_a_bad_option_of_fit_is_one_line_and_leaves_nothing(options, code, message, data, tmp_path):
     result = dsae("fit", data, tmp_path / "run", *options)
     assert result.exit_code == code
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output and list(tmp_path.iterdir()) == []
+
+
+def test_prepare_has_every_option_of_the_sources_and_no_other():
+    options = {name for source in SOURCES.values() for name in source.options()}
+    found = {parameter.name for parameter in main.commands["prepare"].params}
+    assert found == options | {"name", "out", "characters", "overwrite"}
+
+
+def test_prepare_passes_its_options_on(tmp_path):
+    out = tmp_path / "shapes.h5"
+    options = {"steps": 6, "shortest": 5, "size": 32, "motions": 3, "seed": 9}
+    flags = [part for key, value in options.items() for part in (f"--{key}", value)]
+    assert dsae("prepare", "moving-shapes", out, "--characters", 4, *flags).exit_code == 0
+    with SequenceFile.open(out) as file:
+        assert options.items() <= file.recipe.items() and len(file) == 4 * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["toy-sprites", "--steps", 9], "toy-sprites takes no option 'steps'; its options are"),
+        (["moving-shapes", "--source", "x"], "moving-shapes takes no option 'source'"),
+        (["moving-shapes", "--size", 63], "size = 63 is not a multiple of 16; try 48"),
+        (["moving-shapes", "--characters", 325], "characters = 325 is out of range, expected 2 to"),
+    ],
+)
+def test_a_bad_option_of_prepare_is_one_line_and_leaves_nothing(arguments, message, tmp_path):
+    name, *options = arguments
+    result = dsae("prepare", name, tmp_path / "x.h5", *options)
+    assert result.exit_code == 2
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output and list(tmp_path.iterdir()) == []
 

@@ -207,14 +207,16 @@ def test_toy_has_the_factors_of_sprites():
 
 
 @pytest.mark.parametrize("cls", SOURCES.values(), ids=NAMES)
-@pytest.mark.parametrize("characters", [None, 2, 3, 100, 1295, 1296])
-def test_split_shares_no_character(cls, characters):
+@pytest.mark.parametrize("share", [None, 0, 0.1, 0.5, 1])
+def test_split_shares_no_character(cls, share):
+    count = cls.count("static")
+    characters = None if share is None else max(2, round(share * count))
     parts = cls.split(characters)
     full = cls.split()
     train, test = parts["train"], parts["test"]
     assert not set(train) & set(test)
     assert min(len(train), len(test)) >= 1
-    assert len(train) + len(test) == (characters or 1296)
+    assert len(train) + len(test) == (characters or count)
     assert np.array_equal(train, full["train"][: len(train)])
     assert np.array_equal(test, full["test"][: len(test)])
 
@@ -287,7 +289,9 @@ def test_prepare_twice_gives_the_same_content(toy_file, tmp_path):
         ({"name": "spirtes"}, "no source is named 'spirtes'; the sources are sprites, toy-sprites"),
         ({"characters": 1}, "characters = 1 is out of range, expected 2 to 1296"),
         ({"characters": 1297}, "characters = 1297 is out of range"),
-        ({"source": "folder"}, "takes no source; got 'folder'"),
+        ({"source": "folder"}, "toy-sprites takes no option 'source'; its options are characters$"),
+        ({"name": "moving-shapes", "frames": 9}, "takes no option 'frames'; .* characters, steps,"),
+        ({"name": "moving-shapes", "steps": 1}, "steps = 1 is out of range, expected 3 to 1000"),
     ],
 )
 def test_prepare_refuses(tmp_path, arguments, message):
@@ -327,7 +331,13 @@ def sprites_file(tmp_path_factory):
     return write(tmp_path_factory.mktemp("sprites") / "sprites.h5", **arguments)
 
 
-@pytest.mark.parametrize("name", ["toy_file", "sprites_file"])
+@pytest.fixture(scope="module")
+def shapes_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shapes") / "shapes.h5"
+    return prepare("moving-shapes", path, characters=2, size=32, motions=9, seed=1)
+
+
+@pytest.mark.parametrize("name", ["toy_file", "sprites_file", "shapes_file"])
 def test_renderer_gives_the_sequences_of_its_file(name, request):
     with SequenceFile.open(request.getfixturevalue(name)) as data:
         source = renderer(data)
@@ -335,12 +345,32 @@ def test_renderer_gives_the_sequences_of_its_file(name, request):
         labels = data.labels(names)
         assert np.array_equal(source.render(labels), data.read(np.arange(len(data))))
         assert source.render(labels[:0]).shape == (0, *data.read([0]).shape[1:])
-        swapped = np.concatenate([labels[9:10, :4], labels[2:3, 4:]], axis=1)
-        assert np.array_equal(source.render(swapped), data.read([11]))
         roles = [factor.role for factor in source.factors]
         assert roles == sorted(roles, reverse=True)  # static before dynamic
-        with pytest.raises(DataError, match="direction = 3 is out of range, expected 0 to 2"):
-            source.render(labels[:1] + [[0, 0, 0, 0, 0, 3]])
+        last = source.factors[-1]
+        message = f"{last.name} = {len(last.classes)} is out of range, expected 0 to"
+        labels[0, -1] = len(last.classes)
+        with pytest.raises(DataError, match=message):
+            source.render(labels)
+
+
+@pytest.mark.parametrize("name", ["toy_file", "sprites_file"])
+def test_renderer_gives_swaps_of_two_sequences(name, request):
+    with SequenceFile.open(request.getfixturevalue(name)) as data:
+        labels = data.labels(FACTORS)
+        swapped = np.concatenate([labels[9:10, :4], labels[2:3, 4:]], axis=1)
+        assert np.array_equal(renderer(data).render(swapped), data.read([11]))
+
+
+def test_renderer_refuses_a_recipe_without_an_option(shapes_file, tmp_path):
+    path = shutil.copy(shapes_file, tmp_path / "x.h5")
+    for recipe, message in (("{}", "'steps'"), ('{"steps": 1}', "'shortest'")):
+        with h5py.File(path, "r+") as file:
+            file.attrs["recipe"] = recipe
+        with SequenceFile.open(path) as data:
+            with pytest.raises(DataError, match=f"its recipe is damaged .{message}") as error:
+                renderer(data)
+        assert one_line(error)
 
 
 def test_renderer_names_a_combination_that_the_file_lacks(sprites_file):
@@ -356,7 +386,7 @@ def test_renderer_refuses_data_that_no_source_renders(damaged, tmp_path):
         with pytest.raises(DataError, match="exact scores need a source .*: sprites, toy-sprites"):
             renderer(data)
     with h5py.File(damaged, "r+") as file:
-        file["x"][0] ^= 1
+        file["x"][0] = ~file["x"][0]
     with SequenceFile.open(damaged) as data:
         with pytest.raises(DataError, match="toy-sprites is drawn otherwise by this release"):
             renderer(data)
@@ -381,6 +411,49 @@ def test_write_keeps_lengths_and_series(tmp_path):
         assert np.array_equal(data.read([1, 0]), series[::-1])
         assert np.array_equal(data.labels(["speed"]), np.float32([[0.5], [2.0]]))
         data.verify()
+
+
+def posed(tmp_path, labels):
+    """Write 4 sequences of 2 of 3 steps, with a pose each step."""
+    frames = np.concatenate(video()["blocks"])
+    frames[:, 2] = 0
+    arguments = {
+        "blocks": [frames],
+        "lengths": np.full(4, 2),
+        "step_factors": [Factor("pose", "dynamic", ("up", "down"))],
+        "step_labels": labels,
+    }
+    return write(tmp_path / "x.h5", **video(**arguments))
+
+
+def test_write_keeps_labels_of_each_step(tmp_path):
+    labels = np.array([[[1], [0], [0]]] * 3 + [[[0], [1], [0]]])
+    with SequenceFile.open(posed(tmp_path, labels)) as data:
+        assert np.array_equal(data.step_labels(["pose"]), labels)
+        assert data.step_labels(["pose"]).dtype == np.int16
+        assert [factor.name for factor in data.factors] == ["kind"]
+        assert [factor.name for factor in data.step_factors] == ["pose"]
+        data.verify()
+        content = data.content_sha256
+    (tmp_path / "x.h5").unlink()
+    with SequenceFile.open(posed(tmp_path, labels[::-1])) as data:
+        assert data.content_sha256 != content
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.ones((4, 2, 1)), r"step labels have shape \(4, 2, 1\), expected \(4, 3, 1\)"),
+        (None, r"step labels have shape \(\), expected \(4, 3, 1\)"),
+        (np.ones((4, 3, 1)), "step labels after a length are not zero"),
+        (np.array([[[2], [2], [0]]] * 4), "pose of sequence 0 is 2, expected a class from 0 to 1"),
+    ],
+)
+def test_write_refuses_labels_of_each_step(tmp_path, labels, message):
+    with pytest.raises(DataError, match=message) as error:
+        posed(tmp_path, labels)
+    assert one_line(error)
+    assert not list(tmp_path.iterdir())
 
 
 def test_content_hash_covers_frames_and_labels_not_blocks(tmp_path):
@@ -491,6 +564,7 @@ DAMAGE = {
     "length": (lambda f: f["length"].write_direct(np.full(72, 9, np.int32)), "length 9 is out"),
     "group": (lambda f: replace(f, "group", [1]), r"/group has shape \(1,\), expected \(72,\)"),
     "ids": (lambda f: f["id"].__setitem__(1, f["id"][0]), "occurs twice"),
+    "recipe": (lambda f: f.attrs.update(recipe="[1]"), "is damaged"),
     "mask": (lambda f: f.__setitem__("mask", [True]), "has a /mask"),
 }
 
