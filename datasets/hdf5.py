@@ -326,11 +326,6 @@ class SequenceFile:
         """The parts of each scheme."""
         return {scheme: tuple(parts) for scheme, parts in self._splits.items()}
 
-    @property
-    def sequence_factors(self) -> tuple[Factor, ...]:
-        """The factors with one value for each sequence, not one for each step."""
-        return tuple(factor for factor in self.factors if self._columns[factor.name].ndim == 1)
-
     def labels(self, names: Sequence[str]) -> np.ndarray:
         """Values of the named factors, shape (N, k); -1 is an unknown class.
 

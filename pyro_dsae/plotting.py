@@ -15,6 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pyro_dsae.analyses.reconstruct import picture_mse
+
 DPI = 128  # a power of two: sizes in pixels survive the way over inches exactly
 FRAME = 128  # a frame is enlarged to about this many pixels
 GAP = 4  # between frames and between rows
@@ -39,6 +41,69 @@ class Block:
 
     title: str
     rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Two sequences, each with the other's motion; frames are uint8 (T, H, W, C).
+
+    Args:
+        name_a, name_b: what A and B are.
+        a, b: the sequences.
+        a_moves_as_b, b_moves_as_a: the swaps.
+        truth_a, truth_b: what the swaps should be; None where nobody knows.
+    """
+
+    name_a: str
+    name_b: str
+    a: np.ndarray
+    b: np.ndarray
+    a_moves_as_b: np.ndarray
+    b_moves_as_a: np.ndarray
+    truth_a: np.ndarray | None = None
+    truth_b: np.ndarray | None = None
+
+
+def reconstructions(
+    title: str, names: Sequence[str], originals: Sequence[np.ndarray], drawn: Sequence[np.ndarray]
+) -> Figure:
+    """Each sequence above its reconstruction, with the mean squared error a pixel."""
+    return sheet(
+        title,
+        [
+            Block(name, [Row("original", x), Row(f"reconstruction\n{_mse(y, x)}", y)])
+            for name, x, y in zip(names, originals, drawn, strict=True)
+        ],
+    )
+
+
+def swaps(title: str, pairs: Sequence[Swap]) -> Figure:
+    """A, B, A with B's motion and B with A's, each swap above its truth where there is one."""
+    blocks = []
+    for pair in pairs:
+        rows = [Row("A", pair.a), Row("B", pair.b)]
+        for label, drawn, truth in (
+            ("A with B's motion", pair.a_moves_as_b, pair.truth_a),
+            ("B with A's motion", pair.b_moves_as_a, pair.truth_b),
+        ):
+            if truth is None:
+                rows.append(Row(label, drawn))
+            else:
+                rows.append(Row(f"{label}\n{_mse(drawn, truth)}", drawn))
+                rows.append(Row("its true target", truth))
+        blocks.append(Block(f"A: {pair.name_a}\nB: {pair.name_b}", rows))
+    return sheet(title, blocks)
+
+
+def swap_gif(pairs: Sequence[Swap]) -> bytes:
+    """A, B, A with B's motion and its truth side by side, a row for each pair."""
+    columns, rows = ["A", "B", "A with B's motion"], []
+    if pairs[0].truth_a is not None:
+        columns.append("its true target")
+    for pair in pairs:
+        shown = [pair.a, pair.b, pair.a_moves_as_b, pair.truth_a]
+        rows.append(shown[: len(columns)])
+    return gif(columns, rows)
 
 
 def sheet(title: str, blocks: Sequence[Block]) -> Figure:
@@ -106,6 +171,10 @@ def gif(columns: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> bytes:
         loop=0,
     )
     return content.getvalue()
+
+
+def _mse(drawn: np.ndarray, truth: np.ndarray) -> str:
+    return f"MSE {picture_mse(drawn, truth):.4f}"
 
 
 def _figure(width: int, height: int) -> Figure:

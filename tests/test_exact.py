@@ -9,7 +9,7 @@ from torch import nn
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
-from pyro_dsae.evaluation.exact import exact_scores, match_pairs
+from pyro_dsae.evaluation.exact import PairingError, exact_scores, match_pairs
 
 CLASSES = (3, 2)  # of the two dynamic factors
 STEPS = 4
@@ -167,5 +167,5 @@ def test_pairs_are_found_where_only_few_fit():
     ("who", "what"), [([0, 0], [0, 1]), ([0, 1], [0, 0]), ([0, 1, 2], [0, 0, 1])]
 )
 def test_pairs_that_cannot_be_are_refused(who, what):
-    with pytest.raises(ValueError, match="cannot be paired"):
+    with pytest.raises(PairingError, match="cannot be paired"):
         match_pairs(np.array(who)[:, None], np.array(what)[:, None], 0)

@@ -9,7 +9,9 @@ from pyro_dsae.plotting import GAP, Block, Row, gif, png, sheet
 
 def frames(steps: int, channels: int = 3, side: int = 64, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
-    return random.integers(0, 256, (steps, side, side, channels), dtype=np.uint8)
+    made = random.integers(0, 256, (steps, side, side, channels), dtype=np.uint8)
+    made[:, 0, 0] = 100  # not the page's white
+    return made
 
 
 def contains(page: np.ndarray, image: np.ndarray) -> bool:

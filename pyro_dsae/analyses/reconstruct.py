@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +26,11 @@ def reconstruction_mse(dsae: DSAE, sequences: Sequences, codes: Codes) -> float:
 def frame_errors(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared error a pixel of each frame, (*, C, H, W) against the same to (*)."""
     return (x - y).square().mean(dim=(-3, -2, -1))
+
+
+def picture_mse(picture: np.ndarray, truth: np.ndarray) -> float:
+    """Mean squared error a pixel in [0, 1]^2 of one 8-bit sequence, uint8 (T, H, W, C)."""
+    return float(np.square((picture.astype(np.float64) - truth) / 255).mean())
 
 
 def psnr(mse: float) -> float:

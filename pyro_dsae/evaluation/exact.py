@@ -24,6 +24,10 @@ from pyro_dsae.sequences import Sequences, to_float
 Render = Callable[[np.ndarray], np.ndarray]  # labels (N, n_factors) to uint8 (N, T, H, W, C)
 
 
+class PairingError(ValueError):
+    """Sequences cannot be paired so that every pair differs in appearance and in motion."""
+
+
 @dataclass(frozen=True)
 class ExactScores:
     """Scores over all sequences of a part, each A once and B once.
@@ -59,7 +63,7 @@ def match_pairs(static: np.ndarray, dynamic: np.ndarray, seed: int) -> np.ndarra
         dynamic: labels of the motion, shape (N, m).
 
     Returns a permutation, shape (N,): every sequence is A once and B once.
-    Raises ValueError when there is none.
+    Raises PairingError when there is none.
     """
     who, what, random = _numbered(static), _numbered(dynamic), np.random.default_rng(seed)
     partner = random.permutation(len(who))
@@ -77,7 +81,7 @@ def match_pairs(static: np.ndarray, dynamic: np.ndarray, seed: int) -> np.ndarra
             queue += owner[found].tolist()
             free = next((b for b in found if owner[b] < 0), -1)
         if free < 0:
-            raise ValueError(
+            raise PairingError(
                 f"these {len(who)} sequences cannot be paired so that every pair differs in "
                 f"appearance ({who.max() + 1} of them) and in motion ({what.max() + 1} of them)"
             )
@@ -108,7 +112,7 @@ def exact_scores(
         seed: of the pairs.
 
     A swap has the length of B, and frames after it do not count. Memory is bounded by one batch and
-    the motions of one appearance. Raises ValueError as :func:`match_pairs` does.
+    the motions of one appearance. Raises PairingError as :func:`match_pairs` does.
     """
     partner = match_pairs(static, dynamic, seed)
     codes = encode(dsae, sequences)
