@@ -113,19 +113,21 @@ def sheet(title: str, blocks: Sequence[Block]) -> Figure:
     """
     strips = [[(row.label, _strip(row.frames)) for row in block.rows] for block in blocks]
     heights = [sum(strip.shape[0] + GAP for _, strip in rows) for rows in strips]
-    text = [LINE * len(block.title.splitlines()) + MARGIN for block in blocks]
+    titles = [LINE * len(block.title.splitlines()) + GAP for block in blocks]
     widest = max(strip.shape[1] for rows in strips for _, strip in rows)
-    figure = _figure(2 * MARGIN + LABELS + widest, 2 * MARGIN + 2 * LINE + sum(heights) + sum(text))
+    height = MARGIN + 2 * LINE + sum(heights) + sum(titles) + MARGIN * len(blocks)
+    figure = _figure(2 * MARGIN + LABELS + widest, height)
     _write(figure, MARGIN, MARGIN, title, size=10, weight="bold")
     y = MARGIN + 2 * LINE
-    for block, rows, above in zip(blocks, strips, text, strict=True):
+    for block, rows, above in zip(blocks, strips, titles, strict=True):
         _write(figure, MARGIN, y, block.title)
-        y += above - MARGIN // 2
+        y += above
         for label, strip in rows:
             _place(figure, MARGIN + LABELS, y, strip)
-            _write(figure, MARGIN, y + GAP, label, color=str(GREY))
+            middle = y + strip.shape[0] // 2
+            _write(figure, MARGIN, middle, label, va="center", color=str(GREY))
             y += strip.shape[0] + GAP
-        y += MARGIN // 2
+        y += MARGIN
     return figure
 
 
@@ -140,24 +142,23 @@ def gif(columns: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> bytes:
     """A grid of moving sequences that repeats forever; a shorter one waits at its last frame.
 
     Args:
-        columns: what stands above each column.
+        columns: what stands above each column, in one line.
         rows: in each, a sequence for each column, uint8 (T, H, W, C).
     """
     steps = max(len(frames) for row in rows for frames in row)
     _, height, width, _ = _enlarged(rows[0][0]).shape
-    top = MARGIN + LINE * max(len(column.splitlines()) for column in columns)
-    figure = _figure(
-        len(columns) * (width + MARGIN) + MARGIN, top + len(rows) * (height + MARGIN) + MARGIN // 2
-    )
+    across, down = max(width, FRAME) + MARGIN, height + MARGIN  # at least as wide as a heading
+    top = MARGIN + LINE
+    figure = _figure(len(columns) * across + MARGIN, top + len(rows) * down)
     for i, column in enumerate(columns):
-        _write(figure, MARGIN + i * (width + MARGIN), MARGIN // 2, column)
+        _write(figure, MARGIN + i * across, MARGIN // 2 + LINE, column, va="baseline")
     figure.canvas.draw()
     page = np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
     images = []
     for t in range(steps):
         for j, row in enumerate(rows):
             for i, frames in enumerate(row):
-                x, y = MARGIN + i * (width + MARGIN), top + j * (height + MARGIN)
+                x, y = MARGIN + i * across, top + j * down
                 shown = _enlarged(frames[min(t, len(frames) - 1)][None])[0]
                 page[y : y + height, x : x + width] = shown
         images.append(Image.fromarray(page).quantize(dither=Image.Dither.NONE))
@@ -183,10 +184,12 @@ def _figure(width: int, height: int) -> Figure:
     return figure
 
 
-def _write(figure: Figure, x: int, y: int, text: str, size: int = 8, **style: str) -> None:
-    """Text whose upper left corner is at the pixel (x, y), counted from the upper left."""
+def _write(
+    figure: Figure, x: int, y: int, text: str, size: int = 8, va: str = "top", **style: str
+) -> None:
+    """Text that starts at the pixel (x, y), counted from the upper left."""
     width, height = figure.canvas.get_width_height()
-    figure.text(x / width, 1 - y / height, text, size=size, va="top", linespacing=1.3, **style)
+    figure.text(x / width, 1 - y / height, text, size=size, va=va, linespacing=1.3, **style)
 
 
 def _place(figure: Figure, x: int, y: int, image: np.ndarray) -> None:

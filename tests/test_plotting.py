@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyro_dsae.plotting import GAP, Block, Row, gif, png, sheet
+from pyro_dsae.plotting import (
+    GAP,
+    Block,
+    Row,
+    Swap,
+    gif,
+    png,
+    reconstructions,
+    sheet,
+    swap_gif,
+    swaps,
+)
 
 
 def frames(steps: int, channels: int = 3, side: int = 64, seed: int = 0) -> np.ndarray:
@@ -73,3 +84,38 @@ def test_a_gif_shows_its_frames():
     for t in range(3):
         image.seek(t)
         assert contains(np.array(image.convert("RGB")), moving[t].repeat(2, 0).repeat(2, 1))
+
+
+def swap(**truth) -> Swap:
+    shown = [frames(2, seed=seed) for seed in range(4)]
+    return Swap("red; walks", "blue; slashes", *shown, **truth)
+
+
+def test_a_swap_stands_above_its_truth_with_its_error():
+    pair = swap(truth_a=frames(2, seed=2), truth_b=np.zeros((2, 64, 64, 3), np.uint8))
+    texts = [text.get_text() for text in swaps("title", [pair]).texts]
+    error = (frames(2, seed=3) / 255.0) ** 2
+    assert texts == [
+        "title",
+        "A: red; walks\nB: blue; slashes",
+        "A",
+        "B",
+        "A with B's motion\nMSE 0.0000",
+        "its true target",
+        f"B with A's motion\nMSE {error.mean():.4f}",
+        "its true target",
+    ]
+
+
+def test_a_swap_without_a_truth_stands_alone():
+    texts = [text.get_text() for text in swaps("title", [swap()]).texts]
+    assert texts[2:] == ["A", "B", "A with B's motion", "B with A's motion"]
+    wide = Image.open(io.BytesIO(swap_gif([swap(truth_a=frames(2), truth_b=frames(2))]))).width
+    assert Image.open(io.BytesIO(swap_gif([swap()]))).width < wide
+
+
+def test_reconstructions_stand_below_their_originals():
+    x, y = frames(2), frames(2, seed=1)
+    texts = [text.get_text() for text in reconstructions("title", ["it"], [x], [y]).texts]
+    error = (((x - y.astype(float)) / 255) ** 2).mean()
+    assert texts == ["title", "it", "original", f"reconstruction\nMSE {error:.4f}"]
