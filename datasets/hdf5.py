@@ -1,9 +1,10 @@
 """The file of sequences: one HDF5 format for every source, a validating writer and reader."""
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -135,7 +136,7 @@ def write(
     }
     _check_splits(path, splits, len(ids))
     try:
-        with h5py.File(partial, "w") as file:
+        with _Output(partial, "w+") as output, h5py.File(output, "w") as file:
             file.create_group("splits", track_order=True)
             for scheme, parts in splits.items():
                 group = file["splits"].create_group(scheme, track_order=True)
@@ -144,7 +145,7 @@ def write(
             file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
             file["group"] = groups
             digest = hashlib.sha256()
-            _write_blocks(path, file, blocks, len(ids), lengths, digest)
+            _write_blocks(path, file, output.checked(blocks), len(ids), lengths, digest)
             lengths = file["length"][:]
             columns += _step_columns(path, step_factors, step_labels, lengths, file["x"].shape[1])
             file.create_group("factors", track_order=True)
@@ -159,14 +160,49 @@ def write(
             file.attrs["schema_version"] = SCHEMA_VERSION
             for key, value in attributes.items():
                 file.attrs[key] = value
+            file.flush()
+            output.check()
+        output.check()
         os.replace(partial, path)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot write ({error}); check the free space and permissions"
+            f"{path}: cannot write ({error.strerror or error}); check the free space and "
+            "permissions"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+class _Output(io.FileIO):
+    """The file that HDF5 writes to; it keeps a failed write's error for `check` to raise.
+
+    HDF5 itself must not see the failure: unable to flush its cache, it would crash at exit.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        done = 0
+        try:
+            while self.error is None and done < len(data):
+                done += super().write(data[done:])
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        return super().truncate(size) if self.error is None else 0
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def checked(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same blocks, but no more of them after a failed write."""
+        for block in blocks:
+            self.check()
+            yield block
 
 
 def _write_blocks(

@@ -184,7 +184,7 @@ class _Training:
         self.device = next(dsae.parameters()).device
         fast = PRECISIONS[config.precision]
         dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
-        self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate, fused=True)
         self.history: list[dict[str, Any]] = []
         self.step = 0  # within the epoch
         self.totals: dict[str, Tensor] = {}  # of the epoch so far

@@ -5,6 +5,7 @@ import http.server
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -27,7 +28,8 @@ from pyro_dsae.datasets.hdf5 import Factor, write
 from pyro_dsae.datasets.sprites import SHEETS
 
 GOLDEN = "9a90d76e1172c33b1a9e318a299657cecb9d9d19ddfd0d085e800b796a07a9f3"
-LPC = Path(os.environ.get("DSAE_LPC") or Path(__file__).parents[2] / "shared" / "lpc")
+ROOT = Path(__file__).parents[1]
+LPC = Path(os.environ.get("DSAE_LPC") or ROOT.parent / "shared" / "lpc")
 needs_sheets = pytest.mark.skipif(
     not LPC.is_dir(), reason="no LPC sheets: set DSAE_LPC to the folder that holds body/0.png"
 )
@@ -503,6 +505,25 @@ def test_write_refuses_and_leaves_nothing(tmp_path, changes, message):
         write(tmp_path / "x.h5", **video(**changes))
     assert one_line(error)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path):
+    """In a process of its own: HDF5 is known to crash at exit after a failed write."""
+    program = (
+        "import resource; from pyro_dsae.cli.main import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, resource.RLIM_INFINITY)); main()"
+    )
+    path = tmp_path / "toy.h5"
+    path.write_text("precious")
+    command = [sys.executable, "-c", program, "prepare", "toy-sprites", path, "--overwrite"]
+    result = subprocess.run(
+        [*command, "--characters", "60"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.stderr == (
+        f"Error: {path}: cannot write (File too large); check the free space and permissions\n"
+    )
+    assert result.returncode == 1
+    assert path.read_text() == "precious" and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_interrupted_write_keeps_the_old_file(tmp_path):

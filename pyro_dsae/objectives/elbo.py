@@ -30,7 +30,6 @@ class _Parts:
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore
         with torch.no_grad():
-            observed = model_trace.nodes["x"]
             kl = {
                 name: scale_and_mask(
                     kl_divergence(site["fn"], model_trace.nodes[name]["fn"]), mask=site["mask"]
@@ -39,7 +38,7 @@ class _Parts:
                 if name == "f" or name.startswith("z_")
             }
             self.parts = {
-                "reconstruction": observed["fn"].log_prob(observed["value"]).sum(),
+                "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
                 "kl_f": kl.pop("f"),
                 "kl_z": torch.stack(list(kl.values())).sum(),
             }
