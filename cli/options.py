@@ -180,10 +180,16 @@ def write_figures(run: str, out: str | None, figures: dict[str, bytes]) -> list[
 
 
 def print_facts(facts: dict[str, Any], as_json: bool) -> None:
-    """Print facts as JSON, or a line each; a list takes a line for each entry."""
+    """Print facts as JSON, or a line for each entry of a fact that is a list or a dictionary."""
     if as_json:
         click.echo(json.dumps(facts))
         return
+    lines = []
     for key, value in facts.items():
-        for entry in value if isinstance(value, list) else [value]:
-            click.echo(f"{key:20} {entry:.5g}" if isinstance(entry, float) else f"{key:20} {entry}")
+        if isinstance(value, dict):
+            lines += [(f"{key}.{name}", entry) for name, entry in value.items()]
+        else:
+            lines += [(key, entry) for entry in (value if isinstance(value, list) else [value])]
+    width = max(len(key) for key, _ in lines)
+    for key, entry in lines:
+        click.echo(f"{key:{width}}  {f'{entry:.5g}' if isinstance(entry, float) else entry}")

@@ -125,6 +125,13 @@ def test_swap_without_a_true_target_draws_and_says_why_there_is_no_score(run, dr
     assert picture(facts["figures"][1]).n_frames == 3  # the longest, not the padding
 
 
+def test_swap_scores_ragged_sequences_of_another_source(run, tmp_path):
+    shapes = {"characters": 4, "motions": 3, "steps": 5, "shortest": 3}
+    path = prepare("moving-shapes", tmp_path / "shapes.h5", **shapes)
+    facts = answer("swap", run, "--data", path, "--part", "train", "--pairs", 2)
+    assert (facts["data"], facts["part"], facts["pairs"]) == ("moving-shapes", "train", 9)
+
+
 def test_swap_of_one_appearance_scores_nothing_but_draws_named_pairs(run, data, tmp_path):
     with SequenceFile.open(data) as file:
         rows = np.flatnonzero(file.groups == file.groups[0])
@@ -191,7 +198,8 @@ def test_info_describes_a_run(run, data):
     assert facts["model"]["guide"] == "factorized" and facts["training"]["epochs"] == 1
     assert facts["data"]["path"] == str(data) and facts["epochs"] == 1
     assert facts["last"]["epoch"] == 1 and "validation_elbo" in facts["last"]
-    assert "epochs" in dsae("info", run).stdout
+    lines = [line.split() for line in dsae("info", run).stdout.splitlines()]
+    assert ["epochs", "1"] in lines and ["model.guide", "factorized"] in lines
 
 
 COMMANDS = ["reconstruct", "swap", "similarity", "embed"]

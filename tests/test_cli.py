@@ -9,6 +9,7 @@ import sys
 import termios
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -31,6 +32,12 @@ def data(tmp_path_factory):
 def test_every_command_has_help(command):
     result = dsae(*command, "--help")
     assert result.exit_code == 0 and "Usage" in result.output
+
+
+@pytest.mark.parametrize("command", main.commands.values(), ids=list(main.commands))
+def test_every_option_has_help(command):
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert all(option.help for option in options)
 
 
 def test_info_describes_a_data_file(data):
