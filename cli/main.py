@@ -27,6 +27,8 @@ class _Group(click.Group):
             return super().invoke(context)
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
+        except BrokenPipeError:  # whoever read the output had enough; click ends quietly
+            raise
         except (CheckpointError, DataError, PairingError, TrainingError, OSError) as error:
             if context.params["debug"]:
                 raise

@@ -22,6 +22,7 @@ FRAME = 128  # a frame is enlarged to about this many pixels
 GAP = 4  # between frames and between rows
 MARGIN = 16
 LABELS = 150  # width of the column of labels
+LEAST = 640  # width of a sheet, so that titles have room
 LINE = 20  # height of a line of text
 STEP = 120  # milliseconds a frame; a GIF counts in tens
 GREY = 0.35  # of text that is not a title
@@ -116,7 +117,7 @@ def sheet(title: str, blocks: Sequence[Block]) -> Figure:
     titles = [LINE * len(block.title.splitlines()) + GAP for block in blocks]
     widest = max(strip.shape[1] for rows in strips for _, strip in rows)
     height = MARGIN + 2 * LINE + sum(heights) + sum(titles) + MARGIN * len(blocks)
-    figure = _figure(2 * MARGIN + LABELS + widest, height)
+    figure = _figure(max(LEAST, 2 * MARGIN + LABELS + widest), height)
     _write(figure, MARGIN, MARGIN, title, size=10, weight="bold")
     y = MARGIN + 2 * LINE
     for block, rows, above in zip(blocks, strips, titles, strict=True):
@@ -142,13 +143,13 @@ def gif(columns: Sequence[str], rows: Sequence[Sequence[np.ndarray]]) -> bytes:
     """A grid of moving sequences that repeats forever; a shorter one waits at its last frame.
 
     Args:
-        columns: what stands above each column, in one line.
+        columns: what stands above each column, in one line; empty for nothing.
         rows: in each, a sequence for each column, uint8 (T, H, W, C).
     """
     steps = max(len(frames) for row in rows for frames in row)
     _, height, width, _ = _enlarged(rows[0][0]).shape
     across, down = max(width, FRAME) + MARGIN, height + MARGIN  # at least as wide as a heading
-    top = MARGIN + LINE
+    top = MARGIN + (LINE if any(columns) else 0)
     figure = _figure(len(columns) * across + MARGIN, top + len(rows) * down)
     for i, column in enumerate(columns):
         _write(figure, MARGIN + i * across, MARGIN // 2 + LINE, column, va="baseline")

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -45,6 +46,14 @@ def test_info_describes_a_data_file(data):
     assert facts["name"] == "toy-sprites" and facts["sequences"] == 12 * 9
     assert sum(facts["splits"]["official"].values()) == 12 * 9
     assert facts["factors"]["action"] == "dynamic" and facts["frame_shape"] == [3, 64, 64]
+
+
+def test_a_reader_that_had_enough_is_no_error(data, monkeypatch):
+    def closed(*arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("pyro_dsae.cli.info.print_facts", closed)
+    assert dsae("info", data).output == ""
 
 
 def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
