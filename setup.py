@@ -6,8 +6,9 @@ setup(
     # Named one by one: find_packages would follow the symlinks as well.
     packages=[
         "pyro_dsae",
-        "pyro_dsae.objectives",
+        "pyro_dsae.analyses",
         "pyro_dsae.evaluation",
+        "pyro_dsae.objectives",
         "pyro_dsae.cli",
         "pyro_dsae.datasets",
     ],

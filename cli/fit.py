@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
+from pyro_dsae.cli.options import device_option
 from pyro_dsae.config import PRESETS
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
@@ -57,7 +58,7 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in RUN.")
 def fit(
@@ -65,7 +66,7 @@ def fit(
     run: str,
     config: str | None,
     preset: str | None,
-    device: str,
+    device: torch.device,
     resume: bool,
     overwrite: bool,
     **options: Any,
@@ -80,7 +81,6 @@ def fit(
             raise ConfigError(f"{name} is {value!r}, but a resumed run keeps its own; leave it out")
     given = {key: value for key, value in options.items() if value is not None}
     tables = read_config(run) if resume else _read_toml(config) if config else {}
-    where = _device(device)
     preset = preset or tables.get("preset", "small")
     with SequenceFile.open(data) as file:
         changes = {
@@ -92,10 +92,10 @@ def fit(
         training = TrainingConfig.from_dict(_training(tables.get("training", {}), given))
         sequences = file.sequences("train")
     torch.manual_seed(training.seed)
-    dsae = DSAE(model).to(where)
+    dsae = DSAE(model).to(device)
     count = sum(parameter.numel() for parameter in dsae.parameters())
-    click.echo(f"{count:,} parameters, {len(sequences):,} sequences, on {where}", err=True)
-    progress = _Progress(where)
+    click.echo(f"{count:,} parameters, {len(sequences):,} sequences, on {device}", err=True)
+    progress = _Progress(device)
     with progress.bar:
         pyro_dsae.fit(
             dsae,
@@ -171,18 +171,3 @@ def _peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device is {name!r}, but must be auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ConfigError(f"device is {name!r}, but {found} CUDA devices are here; use cpu or auto")
-    return device

@@ -1,25 +1,36 @@
-"""``dsae info``: what is in a file of sequences or of a model."""
+"""``dsae info``: what is in a file of sequences, a file of a model or the folder of a run."""
 
-import json
 from pathlib import Path
 
 import click
 
 from pyro_dsae import load
+from pyro_dsae.cli.options import json_option, print_facts
 from pyro_dsae.datasets import SequenceFile
+from pyro_dsae.run_folder import read_config, read_metrics
 
 
 @click.command()
-@click.argument("path", type=click.Path(dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("path", type=click.Path())
+@json_option
 def info(path: str, as_json: bool) -> None:
-    """Print what the data file or the model file PATH holds."""
-    facts = _model(path) if Path(path).suffix == ".safetensors" else _data(path)
-    if as_json:
-        click.echo(json.dumps(facts))
-        return
-    for key, value in facts.items():
-        click.echo(f"{key:15} {value}")
+    """Print what the data file, the model file or the run folder PATH holds."""
+    if Path(path).is_dir():
+        facts = _run(path)
+    else:
+        facts = _model(path) if Path(path).suffix == ".safetensors" else _data(path)
+    print_facts(facts, as_json)
+
+
+def _run(path: str) -> dict:
+    config, metrics = read_config(path), read_metrics(path)
+    return {
+        "model": config["model"],
+        "training": config["training"],
+        "data": config.get("data", {}),
+        "epochs": len(metrics),
+        "last": metrics[-1] if metrics else {},
+    }
 
 
 def _model(path: str) -> dict:

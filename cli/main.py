@@ -5,11 +5,17 @@ from typing import Any
 import click
 
 from pyro_dsae.checkpoint import CheckpointError
+from pyro_dsae.cli.embed import embed
 from pyro_dsae.cli.fit import fit
 from pyro_dsae.cli.info import info
 from pyro_dsae.cli.prepare import prepare
+from pyro_dsae.cli.reconstruct import reconstruct
+from pyro_dsae.cli.sample import sample
+from pyro_dsae.cli.similarity import similarity
+from pyro_dsae.cli.swap import swap
 from pyro_dsae.config import ConfigError
 from pyro_dsae.datasets import DataError
+from pyro_dsae.evaluation.exact import PairingError
 from pyro_dsae.training import TrainingError
 
 
@@ -21,7 +27,9 @@ class _Group(click.Group):
             return super().invoke(context)
         except ConfigError as error:
             raise click.UsageError(str(error)) from error
-        except (CheckpointError, DataError, TrainingError, OSError) as error:
+        except BrokenPipeError:  # whoever read the output had enough; click ends quietly
+            raise
+        except (CheckpointError, DataError, PairingError, TrainingError, OSError) as error:
             if context.params["debug"]:
                 raise
             raise click.ClickException(str(error)) from error
@@ -34,5 +42,5 @@ def main(debug: bool) -> None:
     """Disentangled sequential autoencoders: who is in a sequence, and what happens."""
 
 
-for command in (prepare, info, fit):
+for command in (prepare, info, fit, reconstruct, swap, similarity, sample, embed):
     main.add_command(command)

@@ -115,6 +115,20 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: its {CONFIG} is damaged") from None
 
 
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl`` of the run in the folder ``path``, one an epoch.
+
+    Raises TrainingError when they are damaged.
+    """
+    file = Path(path) / METRICS
+    try:
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    except FileNotFoundError:  # stopped within the first epoch
+        return []
+    except ValueError:
+        raise TrainingError(f"{file}: is damaged") from None
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

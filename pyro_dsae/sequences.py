@@ -34,7 +34,7 @@ class Sequences:
 
         The frames keep channels last in memory, which is what the convolutions want.
         """
-        x = torch.from_numpy(self.x[indices]).to(device).permute(0, 1, 4, 2, 3).float() / 255
+        x = to_float(self.x[indices], device)
         lengths = self.lengths[indices]
         if (lengths == self.x.shape[1]).all():
             return x, None
@@ -52,9 +52,20 @@ class Sequences:
                 f"cannot hold out {fraction} of {len(groups)} groups; it takes two groups at "
                 "least and a fraction between 0 and 1"
             )
-        return self._take(~held_out), self._take(held_out)
+        return self.take(~held_out), self.take(held_out)
 
-    def _take(self, chosen: np.ndarray) -> Sequences:
+    def take(self, chosen: np.ndarray) -> Sequences:
+        """The sequences of these indices, or where this mask is True."""
         return replace(
             self, x=self.x[chosen], lengths=self.lengths[chosen], groups=self.groups[chosen]
         )
+
+
+def to_float(frames: np.ndarray, device: torch.device) -> Tensor:
+    """8-bit frames (N, T, H, W, C) to frames in [0, 1], float32 (N, T, C, H, W)."""
+    return torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
+
+
+def to_uint8(frames: Tensor) -> np.ndarray:
+    """Frames in [0, 1], (N, T, C, H, W), to 8-bit frames (N, T, H, W, C)."""
+    return (frames * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()

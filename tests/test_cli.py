@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import termios
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -33,11 +35,25 @@ def test_every_command_has_help(command):
     assert result.exit_code == 0 and "Usage" in result.output
 
 
+@pytest.mark.parametrize("command", main.commands.values(), ids=list(main.commands))
+def test_every_option_has_help(command):
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert all(option.help for option in options)
+
+
 def test_info_describes_a_data_file(data):
     facts = json.loads(dsae("info", data, "--json").output)
     assert facts["name"] == "toy-sprites" and facts["sequences"] == 12 * 9
     assert sum(facts["splits"]["official"].values()) == 12 * 9
     assert facts["factors"]["action"] == "dynamic" and facts["frame_shape"] == [3, 64, 64]
+
+
+def test_a_reader_that_had_enough_is_no_error(data, monkeypatch):
+    def closed(*arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("pyro_dsae.cli.info.print_facts", closed)
+    assert dsae("info", data).output == ""
 
 
 def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):

@@ -1,1 +1,1 @@
-"""Measures of a trained model, one file each."""
+"""How good a model is, in figures that another computation can check."""

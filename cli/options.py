@@ -1,0 +1,195 @@
+"""What the commands share: options, a run opened with its data, and how results go out."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from pyro_dsae import DSAE, CheckpointError, ConfigError, ModelConfig, Sequences, load
+from pyro_dsae.checkpoint import write_whole
+from pyro_dsae.datasets import DataError, Factor, SequenceFile
+from pyro_dsae.run_folder import read_config
+
+
+def _device(context: click.Context, parameter: click.Parameter, name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is {name!r}, but must be auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ConfigError(f"device is {name!r}, but {found} CUDA devices are here; use cpu or auto")
+    return device
+
+
+run_argument = click.argument("run", type=click.Path())
+data_option = click.option(
+    "--data", type=click.Path(dir_okay=False), help="Another file than the one RUN remembers."
+)
+part_option = click.option("--part", default="test", show_default=True, help="Part of the data.")
+out_option = click.option(
+    "--out", type=click.Path(file_okay=False), help="Folder for the figures; RUN/figures if not."
+)
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_device,
+    help="auto, cpu, cuda or cuda:N.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def seed_option(of: str) -> Callable:
+    """An option for the seed of something."""
+    return click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help=f"Seed of {of}."
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model and the part of a data file that a command works on.
+
+    rows: indices of the part in the file, (N,); indices of sequences are within the part.
+    """
+
+    path: str
+    part: str
+    dsae: DSAE
+    file: SequenceFile
+    rows: np.ndarray
+    sequences: Sequences
+
+    def labels(self, role: str) -> np.ndarray:
+        """Classes of the factors of a role, (N, k); without one, every sequence is a class."""
+        names = [factor.name for factor in self._factors(role)]
+        return self.file.labels(names)[self.rows] if names else np.arange(len(self.rows))[:, None]
+
+    def classes(self, role: str) -> list[int]:
+        """How many classes each factor of a role has."""
+        return [len(factor.classes) for factor in self._factors(role)]
+
+    def describe(self, index: int) -> str:
+        """A sequence in words: the classes of its factors, or its name where it has none."""
+        row, words = self.rows[index], []
+        for role, separator in (("static", ", "), ("dynamic", " ")):
+            classes = [self.values(factor.name)[index] for factor in self._factors(role)]
+            words += [separator.join(classes)] if classes else []
+        return "; ".join(words) or self.file.ids[row]
+
+    def values(self, name: str) -> np.ndarray:
+        """The values of a factor, (N,): class names, empty for unknown, or numbers."""
+        factor = next(factor for factor in self.file.factors if factor.name == name)
+        values = self.file.labels([name])[self.rows, 0]
+        return np.array([*factor.classes, ""])[values] if factor.classes else values
+
+    def frames(self, index: int) -> np.ndarray:
+        """The real frames of a sequence, uint8 (T, H, W, C)."""
+        return self.sequences.x[index, : self.sequences.lengths[index]]
+
+    def choose(self, option: str, count: int, seed: int) -> np.ndarray:
+        """Indices of ``count`` random sequences; ConfigError where there are not so many."""
+        if count > len(self.rows):
+            raise ConfigError(
+                f"{option} is {count}, but the part {self.part} has {len(self.rows)} sequences"
+            )
+        return np.random.default_rng(seed).permutation(len(self.rows))[:count]
+
+    def about(self) -> dict[str, Any]:
+        """Which data the figures are of."""
+        return {"data": self.file.name, "part": self.part}
+
+    @property
+    def title(self) -> str:
+        """Which run and data a picture is of."""
+        return f"{title(self.path)} on {self.file.name}, part {self.part}"
+
+    def _factors(self, role: str) -> list[Factor]:
+        return [factor for factor in self.file.factors if factor.role == role and factor.classes]
+
+
+def title(run: str) -> str:
+    """What a picture calls a run."""
+    return Path(run).resolve().name
+
+
+def open_model(run: str, device: torch.device) -> tuple[DSAE, dict[str, Any]]:
+    """The model of the folder ``run`` in eval mode, and its config.json."""
+    config = read_config(run)
+    dsae = load(run)
+    if ModelConfig.from_dict(config["model"]) != dsae.config:
+        raise CheckpointError(f"{run}: its weights are of another model than its config.json")
+    return dsae.to(device), config
+
+
+@contextmanager
+def open_run(run: str, data: str | None, part: str, device: torch.device) -> Iterator[Run]:
+    """The model of the folder ``run`` and a part of its data, or of the file ``data``."""
+    dsae, config = open_model(run, device)
+    with _open_data(run, data, config.get("data", {})) as file:
+        if file.frame_shape != dsae.config.frame_shape:
+            raise DataError(
+                f"{file.path}: its frames are {file.frame_shape}, but those of {run} are "
+                f"{dsae.config.frame_shape}; this run folder is from another model or data"
+            )
+        parts = file.splits.get("official", ())
+        if parts and part not in parts:
+            raise ConfigError(f"part is {part!r}, but must be one of: {', '.join(parts)}")
+        yield Run(run, part, dsae, file, file.split(part), file.sequences(part))
+
+
+def _open_data(run: str, data: str | None, remembered: dict[str, str]) -> SequenceFile:
+    if data is not None:
+        return SequenceFile.open(data)
+    if not remembered:
+        raise ConfigError(f"{run} remembers no data file; name one with --data")
+    if not Path(remembered["path"]).exists():
+        raise DataError(
+            f"{remembered['path']}: {run} was trained on this file, which is gone; name it with "
+            "--data"
+        )
+    file = SequenceFile.open(remembered["path"])
+    if file.content_sha256 != remembered["content_sha256"]:
+        file.close()
+        raise DataError(
+            f"{file.path}: holds other data than {run} was trained on (content sha256 is "
+            f"{file.content_sha256[:12]}, was {remembered['content_sha256'][:12]}); name the right "
+            "file with --data, or this one to use it all the same"
+        )
+    return file
+
+
+def write_figures(run: str, out: str | None, figures: dict[str, bytes]) -> list[str]:
+    """Write each figure, replacing an earlier one of its name; returns the paths."""
+    folder = Path(out) if out else Path(run) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in figures.items():
+        write_whole(folder / name, content)
+    return [str(folder / name) for name in figures]
+
+
+def print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    """Print facts as JSON, or a line for each entry of a fact that is a list or a dictionary."""
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += [(f"{key}.{name}", entry) for name, entry in value.items()]
+        else:
+            lines += [(key, entry) for entry in (value if isinstance(value, list) else [value])]
+    width = max(len(key) for key, _ in lines)
+    for key, entry in lines:
+        click.echo(f"{key:{width}}  {f'{entry:.5g}' if isinstance(entry, float) else entry}")

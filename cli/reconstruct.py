@@ -1,0 +1,59 @@
+"""``dsae reconstruct``: sequences beside their reconstructions."""
+
+import click
+import torch
+
+from pyro_dsae.analyses.codes import encode
+from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
+from pyro_dsae.analyses.swap import swap
+from pyro_dsae.cli import options
+from pyro_dsae.plotting import png, reconstructions
+
+
+@click.command()
+@options.run_argument
+@options.data_option
+@options.part_option
+@click.option(
+    "--sequences",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="How many sequences to show.",
+)
+@options.out_option
+@options.seed_option("the sequences shown")
+@options.device_option
+@options.json_option
+def reconstruct(
+    run: str,
+    data: str | None,
+    part: str,
+    sequences: int,
+    out: str | None,
+    seed: int,
+    device: torch.device,
+    as_json: bool,
+) -> None:
+    """Draw sequences beside their reconstructions; print the error over the whole part."""
+    with options.open_run(run, data, part, device) as opened:
+        shown = opened.choose("sequences", sequences, seed)
+        mse = reconstruction_mse(
+            opened.dsae, opened.sequences, encode(opened.dsae, opened.sequences)
+        )
+        drawn = swap(opened.dsae, opened.sequences, shown, shown)
+        originals = [opened.frames(i) for i in shown]
+        figure = reconstructions(
+            f"Reconstructions: {opened.title}",
+            [opened.describe(i) for i in shown],
+            originals,
+            [frames[: len(x)] for frames, x in zip(drawn, originals, strict=True)],
+        )
+        facts = {
+            **opened.about(),
+            "sequences": len(opened.sequences),
+            "reconstruction_mse": mse,
+            "reconstruction_psnr": psnr(mse),
+        }
+    paths = options.write_figures(run, out, {"reconstruct.png": png(figure)})
+    options.print_facts({**facts, "figures": paths}, as_json)

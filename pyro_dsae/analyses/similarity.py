@@ -1,0 +1,141 @@
+"""Cosine similarity of the codes of pairs of sequences (Das & Dandi 2018, section III).
+
+Where f holds the appearance, pairs of the same appearance are alike in f whatever their motion, and
+the reverse for z. The paper shows twelve picked pairs; here they are drawn, and beside them stand
+all pairs of a part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pyro_dsae.analyses.codes import Codes
+
+TABLE = 12  # pairs that the paper shows
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sequences, by their indices in the part, and the cosines of their codes."""
+
+    a: int
+    b: int
+    same_appearance: bool
+    same_motion: bool
+    cos_f: float
+    cos_z: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and percentiles of a cosine over the pairs of a stratum."""
+
+    mean: float
+    percentile_5: float
+    percentile_95: float
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """All pairs that share, or do not share, appearance and motion."""
+
+    same_appearance: bool
+    same_motion: bool
+    pairs: int
+    cos_f: Spread
+    cos_z: Spread
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """What the cosines of f and z_1:T say.
+
+    Args:
+        table: twelve pairs, as many of each stratum.
+        strata: same or different appearance times same or different motion; those that have pairs.
+        auroc_appearance: probability that cos f is greater for a pair of the same appearance than
+            for one of different appearance; None where the part lacks either kind.
+        auroc_motion: the same for motion by cos z.
+    """
+
+    table: list[Pair]
+    strata: list[Stratum]
+    auroc_appearance: float | None
+    auroc_motion: float | None
+
+
+def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int = 0) -> Similarity:
+    """Compare all pairs of N sequences; memory grows with N^2.
+
+    Args:
+        codes: of the sequences.
+        static: labels of the appearance, shape (N, k).
+        dynamic: labels of the motion, shape (N, m).
+        seed: of the twelve pairs.
+
+    z is compared over the steps that both sequences have.
+    """
+    a, b = np.triu_indices(len(static), k=1)  # (P,)
+    cos_f = _cosines(codes.f[:, None].cpu().numpy(), np.ones(len(static), int))[a, b]
+    cos_z = _cosines(codes.z.cpu().numpy(), codes.lengths)[a, b]
+    same_appearance = _same(static, a, b)
+    same_motion = _same(dynamic, a, b)
+    strata, members = [], []
+    for who in (True, False):
+        for what in (True, False):
+            rows = np.flatnonzero((same_appearance == who) & (same_motion == what))
+            if rows.size:
+                spreads = _spread(cos_f[rows]), _spread(cos_z[rows])
+                strata.append(Stratum(who, what, len(rows), *spreads))
+                members.append(rows)
+    random = np.random.default_rng(seed)
+    drawn = [
+        row
+        for rows in members
+        for row in random.choice(rows, min(len(rows), TABLE // len(members)), replace=False)
+    ]
+    columns = (a, b, same_appearance, same_motion, cos_f, cos_z)
+    return Similarity(
+        table=[Pair(*(column[row].item() for column in columns)) for row in drawn],
+        strata=strata,
+        auroc_appearance=auroc(cos_f, same_appearance),
+        auroc_motion=auroc(cos_z, same_motion),
+    )
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
+    """Probability that a positive scores higher than a negative, where a tie counts one half.
+
+    Args:
+        scores: shape (P,).
+        positive: bool (P,).
+
+    Returns None where there is no positive or no negative.
+    """
+    above, below = scores[positive], np.sort(scores[~positive])
+    if not above.size or not below.size:
+        return None
+    beaten = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
+    return float(beaten.mean() / 2 / below.size)
+
+
+def _cosines(codes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Cosines of the flattened codes (N, T, D) over common steps, shape (N, N)."""
+    steps = np.arange(codes.shape[1]) < lengths[:, None]  # (N, T)
+    codes = codes * steps[..., None]
+    flat = codes.reshape(len(codes), -1)
+    squares = np.square(codes).sum(axis=-1) @ steps.T.astype(codes.dtype)
+    norms = np.sqrt(squares * squares.T)  # squares: of row's codes over column's steps
+    return flat @ flat.T / np.maximum(norms, np.finfo(codes.dtype).tiny)
+
+
+def _same(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    numbers = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    return numbers[a] == numbers[b]
+
+
+def _spread(values: np.ndarray) -> Spread:
+    low, high = np.percentile(values, (5, 95))
+    return Spread(float(values.mean(dtype=np.float64)), float(low), float(high))

@@ -1,0 +1,160 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import tiny_model
+from pyro_dsae import Sequences
+from pyro_dsae.analyses.codes import BATCH, Codes, encode
+from pyro_dsae.analyses.embed import to_csv, to_npz
+from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
+from pyro_dsae.analyses.similarity import auroc, similarity
+from pyro_dsae.analyses.swap import swap
+from pyro_dsae.sequences import to_float, to_uint8
+
+CPU = torch.device("cpu")
+
+
+def part(count: int = BATCH + 3) -> Sequences:
+    """Ragged sequences of random frames, more than one batch."""
+    x = np.random.default_rng(0).integers(0, 256, (count, 4, 16, 32, 2), dtype=np.uint8)
+    lengths = np.arange(count) % 4 + 1
+    x[np.arange(4) >= lengths[:, None]] = 0
+    return Sequences(x, lengths, np.arange(count))
+
+
+def test_frames_come_back_from_floats_exactly():
+    x = part().x
+    assert (to_uint8(to_float(x, CPU)) == x).all()
+
+
+def test_codes_of_batches_are_the_codes_of_each_sequence_alone():
+    dsae, sequences = tiny_model().float().eval(), part()
+    codes = encode(dsae, sequences)
+    for row in (0, BATCH - 1, BATCH, BATCH + 2):
+        f, z = dsae.encode(*sequences.batch(np.array([row]), CPU))
+        steps = sequences.lengths[row]
+        torch.testing.assert_close(codes.f[row], f[0])
+        torch.testing.assert_close(codes.z[row, :steps], z[0, :steps])
+
+
+def test_reconstruction_mse_counts_every_real_pixel_once():
+    dsae, sequences = tiny_model().float().eval(), part()
+    squares = []
+    for row, steps in enumerate(sequences.lengths):
+        x, mask = sequences.batch(np.array([row]), CPU)
+        squares += (dsae.reconstruct(x, mask) - x)[0, :steps].square().flatten().tolist()
+    found = reconstruction_mse(dsae, sequences, encode(dsae, sequences))
+    assert found == pytest.approx(np.mean(squares), rel=1e-5)
+    assert psnr(0.01) == pytest.approx(20) and psnr(0) == np.inf
+
+
+def test_a_swap_has_f_of_a_and_z_of_b_and_with_itself_reconstructs():
+    dsae, sequences = tiny_model().float().eval(), part()
+    a, b = np.array([0, 3]), np.array([7, 11])
+    codes = encode(dsae, sequences)
+    expected = to_uint8(dsae.decode(codes.f[a], codes.z[b]))
+    assert np.abs(swap(dsae, sequences, a, b).astype(int) - expected).max() <= 1
+    whole = np.array([3, 7])  # without padding
+    again = to_uint8(dsae.reconstruct(to_float(sequences.x[whole], CPU)))
+    assert np.abs(swap(dsae, sequences, whole, whole).astype(int) - again).max() <= 1
+
+
+def test_auroc_counts_wins_and_half_the_ties():
+    random = np.random.default_rng(0)
+    scores, positive = random.integers(0, 6, 60).astype(float), random.random(60) < 0.4
+    pairs = [(x > y) + (x == y) / 2 for x in scores[positive] for y in scores[~positive]]
+    assert auroc(scores, positive) == pytest.approx(np.mean(pairs))
+    assert auroc(np.array([3.0, 2.0, 1.0]), np.array([True, False, False])) == 1
+    assert auroc(scores, np.ones(60, bool)) is None
+    assert auroc(scores, np.zeros(60, bool)) is None
+
+
+@pytest.fixture
+def labelled() -> tuple[Codes, np.ndarray, np.ndarray]:
+    """Five appearances in each of three motions, and each of these twice but for one."""
+    labels = np.tile(np.indices((5, 3)).reshape(2, -1).T, (2, 1))[:-1]
+    generator = torch.Generator().manual_seed(0)
+    f = torch.randn(5, 6, generator=generator)[labels[:, 0]]
+    z = torch.randn(3, 4, 2, generator=generator)[labels[:, 1]]
+    codes = Codes(
+        f + 0.5 * torch.randn(f.shape, generator=generator),
+        z + 0.5 * torch.randn(z.shape, generator=generator),
+        np.arange(len(labels)) % 3 + 2,
+    )
+    return codes, labels[:, :1], labels[:, 1:]
+
+
+def test_similarity_is_what_a_loop_over_all_pairs_gives(labelled):
+    codes, who, what = labelled
+    found = similarity(codes, who, what)
+    strata: dict = {}
+    for i in range(len(who)):
+        for j in range(i + 1, len(who)):
+            steps = min(codes.lengths[i], codes.lengths[j])
+            u, v = codes.z[i, :steps].flatten(), codes.z[j, :steps].flatten()
+            cosines = [torch.cosine_similarity(*pair, dim=0) for pair in (codes.f[[i, j]], (u, v))]
+            key = (bool(who[i] == who[j]), bool(what[i] == what[j]))
+            strata.setdefault(key, []).append([cosine.item() for cosine in cosines])
+    assert len(found.strata) == 4
+    for stratum in found.strata:
+        expected = np.array(strata[stratum.same_appearance, stratum.same_motion])
+        assert stratum.pairs == len(expected)
+        for column, spread in enumerate((stratum.cos_f, stratum.cos_z)):
+            values = (spread.mean, spread.percentile_5, spread.percentile_95)
+            low, high = np.percentile(expected[:, column], (5, 95))
+            assert values == pytest.approx((expected[:, column].mean(), low, high), abs=1e-6)
+    for column, area in enumerate((found.auroc_appearance, found.auroc_motion)):
+        alike = [row[column] for key, rows in strata.items() if key[column] for row in rows]
+        unlike = [row[column] for key, rows in strata.items() if not key[column] for row in rows]
+        assert area == pytest.approx(np.mean([x > y for x in alike for y in unlike]))
+
+
+def test_the_table_has_twelve_pairs_as_many_of_each_stratum(labelled):
+    codes, who, what = labelled
+    table = similarity(codes, who, what, seed=1).table
+    kinds = [(pair.same_appearance, pair.same_motion) for pair in table]
+    assert [kinds.count(kind) for kind in dict.fromkeys(kinds)] == [3, 3, 3, 3]
+    for pair in table:
+        assert (who[pair.a] == who[pair.b]) == pair.same_appearance and pair.a < pair.b
+    assert table == similarity(codes, who, what, seed=1).table
+    assert table != similarity(codes, who, what, seed=2).table
+
+
+def test_similarity_without_a_pair_of_the_same_appearance_has_no_auroc_of_it(labelled):
+    codes, who, what = labelled
+    found = similarity(codes, np.arange(len(who))[:, None], what)
+    assert found.auroc_appearance is None and 0 <= found.auroc_motion <= 1
+    assert len(found.table) == 12 and len(found.strata) == 2
+
+
+def test_collapsed_codes_are_alike_neither_way(labelled):
+    codes, who, what = labelled
+    found = similarity(Codes(codes.f * 0, codes.z, codes.lengths), who, what)
+    assert found.auroc_appearance == 0.5
+
+
+@pytest.mark.parametrize("write", [to_npz, to_csv])
+def test_a_table_of_codes_reads_back(write, labelled):
+    codes, who, _ = labelled
+    ids = [f"s{i}" for i in range(len(who))]
+    factors = {"body": np.array(list("abcde"))[who[:, 0]], "speed": who[:, 0] / 2}
+    content = write(codes, ids, factors)
+    if write is to_npz:
+        table = np.load(io.BytesIO(content), allow_pickle=False)
+        assert table["id"].tolist() == ids and (table["length"] == codes.lengths).all()
+        assert (table["f"] == codes.f.numpy()).all() and (table["z"] == codes.z.numpy()).all()
+        assert (table["factor_body"] == factors["body"]).all()
+        assert (table["factor_speed"] == factors["speed"]).all()
+        return
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert [row["id"] for row in rows] == ids
+    assert [row["body"] for row in rows] == factors["body"].tolist()
+    assert [float(row["speed"]) for row in rows] == factors["speed"].tolist()
+    for n, row in enumerate(rows):
+        assert float(row["f_5"]) == codes.f[n, 5].item()
+        for t in range(4):
+            expected = str(codes.z[n, t, 1].item()) if t < codes.lengths[n] else ""
+            assert row[f"z_{t}_1"] == expected
