@@ -17,13 +17,14 @@ from pyro_dsae.cli.options import device_option
 from pyro_dsae.config import PRESETS
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
+from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.run_folder import read_config
 from pyro_dsae.training import PRECISIONS, Step
 
 TABLES = ("preset", "model", "training")
-MODEL_OPTIONS = ("guide", "prior", "scale")
+MODEL_OPTIONS = ("guide", "prior", "likelihood", "scale", "learn_scale")
 REFRESH_SECONDS = 0.5
 
 
@@ -41,12 +42,19 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Where a model starts: small.")
 @click.option("--guide", type=click.Choice(list(GUIDES)), help="The preset's if left out.")
 @click.option("--prior", type=click.Choice(list(PRIORS)), help="The preset's if left out.")
+@click.option(
+    "--likelihood", type=click.Choice(list(LIKELIHOODS)), help="The preset's if left out."
+)
 @click.option("--scale", type=float, help="Scale of the likelihood, in units of a pixel in [0, 1].")
+@click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @_training_option("epochs", int, "Passes over the train part; 10 if --minutes is left out too.")
 @_training_option("minutes", float, "Train for this long instead, by the clock.")
 @_training_option("batch_size", int, "Sequences a step.")
 @_training_option("learning_rate", float, "Adam's, at the start of its cosine.")
-@_training_option("kl_warmup", int, "Epochs over which the KL weight rises to 1.")
+@_training_option("kl_f_weight", float, "Weight of KL_f in the loss.")
+@_training_option("kl_z_weight", float, "Weight of KL_z in the loss.")
+@_training_option("kl_warmup", int, "Epochs over which the KL weights rise from 0.")
+@_training_option("free_bits", float, "Nats that f and each z_t may cost for nothing.")
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
+from torch import Tensor, nn
 
 from pyro_dsae.config import ModelConfig
 from pyro_dsae.model import DSAE
@@ -50,13 +51,32 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load(path: str | Path) -> DSAE:
+def load(path: str | Path, **parts: nn.Module) -> DSAE:
     """The model that :func:`save` wrote, in eval mode on the CPU. Nothing is ever unpickled.
 
-    ``path`` is the file, or the folder of a run that holds it as ``model.safetensors``.
+    Args:
+        path: the file, or the folder of a run that holds it as ``model.safetensors``.
+        parts: what was passed to :class:`~pyro_dsae.model.DSAE` beside the config, such as
+            ``encoder``; their weights are read, they themselves are not in the file.
 
-    Raises CheckpointError when the file is missing, truncated or not a model of this package.
+    Raises:
+        CheckpointError: when the file is missing, truncated or not a model of this package.
     """
+    config, weights = read(path)
+    with torch.random.fork_rng():  # initial weights must not cost the caller random numbers
+        dsae = DSAE(config, **parts)
+    try:
+        dsae.load_state_dict(weights)
+    except RuntimeError:
+        raise CheckpointError(
+            f"{path}: its weights do not fit the config it carries; a model with parts of your own "
+            "needs them passed again"
+        ) from None
+    return dsae.eval()
+
+
+def read(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The config and the weights in a file that :func:`save` wrote. See :func:`load`."""
     path = Path(path)
     if path.is_dir():
         path = path / MODEL
@@ -70,10 +90,4 @@ def load(path: str | Path) -> DSAE:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     if "pyro-dsae" not in metadata:
         raise CheckpointError(f"{path}: a safetensors file, but not one that pyro-dsae wrote")
-    with torch.random.fork_rng():  # initial weights must not cost the caller random numbers
-        dsae = DSAE(ModelConfig.from_dict(json.loads(metadata["pyro-dsae"])))
-    try:
-        dsae.load_state_dict(weights)
-    except RuntimeError:
-        raise CheckpointError(f"{path}: its weights do not fit the config it carries") from None
-    return dsae.eval()
+    return ModelConfig.from_dict(json.loads(metadata["pyro-dsae"])), weights

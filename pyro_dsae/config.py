@@ -77,7 +77,8 @@ class ModelConfig:
         hidden_dim: size of every recurrent state.
         likelihood: name of the likelihood, a key of :data:`pyro_dsae.likelihoods.LIKELIHOODS`.
         scale: scale of the likelihood in units of a pixel in [0, 1]. It is the trade between
-            reconstruction and KL, and therefore never hidden.
+            reconstruction and KL, and therefore never hidden. ``bernoulli`` has none.
+        learn_scale: train the scale too, one for all values, from ``scale`` on.
 
     Raises:
         ConfigError: naming the field, its value and what would be right.
@@ -93,6 +94,7 @@ class ModelConfig:
     hidden_dim: int = 128
     likelihood: str = "normal"
     scale: float = 0.5
+    learn_scale: bool = False
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; a config read back must equal the one that was written.
@@ -115,6 +117,8 @@ class ModelConfig:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
         if not 0 < self.scale < float("inf"):
             raise ConfigError(f"scale is {self.scale}, but must be positive and finite")
+        if self.learn_scale and self.likelihood == "bernoulli":
+            raise ConfigError("learn_scale is True, but likelihood 'bernoulli' has no scale")
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ModelConfig:

@@ -81,12 +81,21 @@ class Guide(nn.Module, ABC):
         return f, torch.stack(steps, dim=-2)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, kl_weight: float = 1.0
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        kl_f_weight: float = 1.0,
+        kl_z_weight: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The Pyro program. See :meth:`pyro_dsae.model.GenerativeModel.forward` for arguments."""
         register(self)
-        with pyro.plate("sequences", x.shape[0], dim=-1), poutine.scale(scale=kl_weight):
-            return self.infer(x, mask, pyro.sample)
+
+        def draw(name: str, posterior: dist.Distribution) -> Tensor:
+            with poutine.scale(scale=kl_f_weight if name == "f" else kl_z_weight):
+                return pyro.sample(name, posterior)
+
+        with pyro.plate("sequences", x.shape[0], dim=-1):
+            return self.infer(x, mask, draw)
 
 
 def _recurrent_step(

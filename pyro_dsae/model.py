@@ -14,27 +14,41 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_dsae.config import ModelConfig
-from pyro_dsae.guides import GUIDES, Draw
+from pyro_dsae.guides import GUIDES, Draw, Guide
 from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.networks import ConvDecoder, ConvEncoder, FrameNetwork, step_lengths
-from pyro_dsae.priors import PRIORS
+from pyro_dsae.priors import PRIORS, Prior
 from pyro_dsae.registration import register
 
 
 class GenerativeModel(nn.Module):
-    """p(x_1:T, f, z_1:T) as a Pyro program with sites ``f``, ``z_0`` ... ``z_{T-1}`` and ``x``."""
+    """p(x_1:T, f, z_1:T) as a Pyro program with sites ``f``, ``z_0`` ... ``z_{T-1}`` and ``x``.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        prior: in place of the one that ``config`` names.
+        decoder: [f, z_t] (*, static_dim + dynamic_dim) to means of frames (*, C, H, W), in place of
+            the one that ``config`` describes.
+    """
+
+    def __init__(
+        self, config: ModelConfig, prior: Prior | None = None, decoder: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.config = config
-        self.prior = PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
-        self.decoder = ConvDecoder(
-            config.static_dim + config.dynamic_dim,
-            config.frame_shape,
-            config.channels,
-            config.code_dim,
-        )
+        if prior is None:
+            prior = PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
+        if decoder is None:
+            latents = config.static_dim + config.dynamic_dim
+            decoder = ConvDecoder(latents, config.frame_shape, config.channels, config.code_dim)
+        self.prior, self.decoder = prior, decoder
+        if config.learn_scale:
+            self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # knows the device
+
+    @property
+    def scale(self) -> float | Tensor:
+        """Scale of the likelihood in units of a pixel in [0, 1]."""
+        return self.log_scale.exp() if self.config.learn_scale else self.config.scale
 
     def decode(self, f: Tensor, z: Tensor) -> Tensor:
         """Means of the frames: f (*, static_dim), z (*, T, dynamic_dim) to (*, T, C, H, W)."""
@@ -57,24 +71,35 @@ class GenerativeModel(nn.Module):
             z.append(z_previous)
         return torch.stack(z, dim=-2)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, kl_weight: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        kl_f_weight: float = 1.0,
+        kl_z_weight: float = 1.0,
+    ) -> Tensor:
         """The Pyro program; returns the means of the frames, shape (*, T, C, H, W).
 
         Args:
             x: frames in [0, 1], shape (B, T, C, H, W).
             mask: bool (B, T), True where a frame is observed. Unobserved frames must be finite.
                 Steps after the last observed one are padding and have no z.
-            kl_weight: weight of the latents' terms, above 0; 1 gives the ELBO.
+            kl_f_weight: weight of the terms of f, above 0; with both weights 1 this is the ELBO.
+            kl_z_weight: weight of the terms of z_1:T, above 0.
+
+        Raises:
+            ValueError: when a row of ``mask`` is all False.
         """
         register(self)
         lengths = None if mask is None else step_lengths(mask)
         with pyro.plate("sequences", x.shape[0], dim=-1):
-            with poutine.scale(scale=kl_weight):
+            with poutine.scale(scale=kl_f_weight):
                 f = self.draw_static(x.shape[0], pyro.sample)
+            with poutine.scale(scale=kl_z_weight):
                 z = self.draw_dynamic(f, x.shape[1], lengths, pyro.sample)
             means = self.decode(f, z)
             # One decode and one site for all frames: fewer sites, and batch norm sees them once.
-            frames = LIKELIHOODS[self.config.likelihood](means, self.config.scale).to_event(3)
+            frames = LIKELIHOODS[self.config.likelihood](means, self.scale).to_event(3)
             pyro.sample("x", frames.mask(True if mask is None else mask).to_event(1), obs=x)
         return means
 
@@ -83,18 +108,43 @@ class DSAE(nn.Module):
     """A generative model and a guide, selected by name in ``config``.
 
     ``dsae.model`` and ``dsae.guide`` are Pyro programs with one signature, ``(x, mask=None,
-    kl_weight=1.0)``, and serve any Pyro inference algorithm. The verbs below use the networks as
-    they are: call ``dsae.eval()`` first, or batch norm normalises by the batch at hand.
+    kl_f_weight=1.0, kl_z_weight=1.0)``, and serve any Pyro inference algorithm. The verbs below use
+    the networks as they are: call ``dsae.eval()`` first, or batch norm normalises by the batch at
+    hand.
+
+    Args:
+        config: describes every part that is not passed in. A class of your own goes by name as
+            well, once it is in :data:`~pyro_dsae.guides.GUIDES` or
+            :data:`~pyro_dsae.priors.PRIORS`.
+        prior, decoder: as in :class:`GenerativeModel`.
+        encoder: frames (*, C, H, W) to codes (*, code_dim), for the guide that ``config`` names.
+        guide: the whole guide, with an encoder of its own.
+
+    Raises:
+        ValueError: when both ``encoder`` and ``guide`` are given.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        prior: Prior | None = None,
+        decoder: nn.Module | None = None,
+        encoder: nn.Module | None = None,
+        guide: Guide | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.model = GenerativeModel(config)
-        encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
-        self.guide = GUIDES[config.guide](
-            encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
-        )
+        self.model = GenerativeModel(config, prior, decoder)
+        if guide is not None and encoder is not None:
+            raise ValueError("a guide has its own encoder; pass the one or the other")
+        if guide is None:
+            if encoder is None:
+                encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+            guide = GUIDES[config.guide](
+                encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
+            )
+        self.guide = guide
 
     def use_bfloat16(self, enabled: bool) -> None:
         """Let the networks over frames compute in bfloat16, or not; the rest never does."""
@@ -120,6 +170,68 @@ class DSAE(nn.Module):
     def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x through the posterior means and back, shape (B, T, C, H, W)."""
         return self.decode(*self.encode(x, mask))
+
+    @torch.no_grad()
+    def predict(
+        self, x: Tensor, horizon: int, mask: Tensor | None = None, sample: bool = False
+    ) -> Tensor:
+        """Means of the ``horizon`` frames that follow the context x, shape (B, horizon, C, H, W).
+
+        Args:
+            x: frames in [0, 1], shape (B, T, C, H, W).
+            horizon: frames to predict, 1 at least.
+            mask: bool (B, T), True where a frame is observed. The prediction follows the last
+                observed frame of each sequence.
+            sample: draw f and z from the posterior and the prior instead of taking their means.
+
+        Raises:
+            ValueError: when ``horizon`` is below 1, or a row of ``mask`` is all False.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon is {horizon}, but must be at least 1")
+        f, z, lengths = self._extend(x, mask, x.shape[1] + horizon, sample)
+        ahead = lengths.unsqueeze(-1) + torch.arange(horizon, device=z.device)  # (B, horizon)
+        return self.model.decode(f, z.take_along_dim(ahead.unsqueeze(-1), dim=1))
+
+    @torch.no_grad()
+    def complete(self, x: Tensor, mask: Tensor, sample: bool = False) -> Tensor:
+        """x with the frames outside ``mask`` filled in, shape (B, T, C, H, W).
+
+        A missing frame with a later observation is inferred from all that the guide sees; those
+        after the last observed one are predicted.
+
+        Args:
+            x: frames in [0, 1], shape (B, T, C, H, W); the missing ones may be anything finite.
+            mask: bool (B, T), True where a frame is observed.
+            sample: draw f and z from the posterior and the prior instead of taking their means.
+
+        Raises:
+            ValueError: when a row of ``mask`` is all False.
+        """
+        f, z, _ = self._extend(x, mask, x.shape[1], sample)
+        return torch.where(mask[..., None, None, None], x, self.model.decode(f, z))
+
+    def _extend(
+        self, x: Tensor, mask: Tensor | None, steps: int, sample: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """f, z_1:steps (B, steps, dynamic_dim) and the lengths of the context (B,).
+
+        z is the guide's up to the last observed step and then the prior's, which has seen the
+        guide's as its history.
+        """
+        f, inferred = self.encode(x, mask, sample)
+        batch, context = x.shape[:2]
+        whole = torch.full((batch,), context, device=x.device)
+        lengths = whole if mask is None else step_lengths(mask)
+
+        def draw(name: str, prior: dist.Distribution) -> Tensor:
+            t = int(name.removeprefix("z_"))
+            z_t = prior.sample() if sample else prior.mean
+            if t < context:
+                z_t = torch.where((lengths > t).unsqueeze(-1), inferred[:, t], z_t)
+            return z_t
+
+        return f, self.model.draw_dynamic(f, steps, None, draw), lengths
 
     def swap(self, appearance: Tensor, motion: Tensor) -> Tensor:
         """Sequences with f of ``appearance`` and z of ``motion``, both (B, T, C, H, W)."""

@@ -145,7 +145,14 @@ def step_lengths(mask: Tensor) -> Tensor:
     """Steps up to and including the last observed one, (B, T) bool to (B,) int64.
 
     What follows the last observation is padding; a gap before it is a missing step, whose z_t
-    stays in the model.
+    stays in the model. Raises ValueError for a sequence without any observation.
     """
     steps = torch.arange(1, mask.shape[-1] + 1, device=mask.device)
-    return (mask * steps).amax(dim=-1)
+    lengths = (mask * steps).amax(dim=-1)
+    if not lengths.all():
+        empty = (lengths == 0).nonzero().flatten().tolist()
+        raise ValueError(
+            f"mask has no observed step in sequence {', '.join(map(str, empty))}, but every "
+            "sequence needs one at least; leave such sequences out"
+        )
+    return lengths

@@ -17,7 +17,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.checkpoint import MODEL, load, save
+from pyro_dsae.checkpoint import MODEL, read, save
 from pyro_dsae.config import ConfigError, check_fields, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast
@@ -42,7 +42,12 @@ class TrainingConfig:
         learning_rate: Adam's; falls along a cosine to ``final_rate`` of it.
         final_rate: fraction of the learning rate at the end.
         clip_norm: the gradient's global norm is clipped to this, in nats a sequence.
-        kl_warmup: epochs over which the KL weight rises linearly to 1; with 0 it is 1 throughout.
+        kl_f_weight: weight of KL_f in the loss. Whatever it is, the metrics are unweighted and the
+            model with the best ELBO is kept.
+        kl_z_weight: weight of KL_z in the loss.
+        kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
+        free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's. See
+            :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
         estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
@@ -56,7 +61,10 @@ class TrainingConfig:
     learning_rate: float = 2e-3
     final_rate: float = 0.02
     clip_norm: float = 1e4
+    kl_f_weight: float = 1.0
+    kl_z_weight: float = 1.0
     kl_warmup: int = 0
+    free_bits: float = 0.0
     estimator: str = "analytic"
     precision: str = "auto"
     validation_fraction: float = 0.05
@@ -74,12 +82,17 @@ class TrainingConfig:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
-        for field in ("minutes", "learning_rate", "clip_norm"):
+        for field in ("minutes", "learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
-        for field in ("kl_warmup", "seed"):
-            if getattr(self, field) < 0:
+        for field in ("kl_warmup", "free_bits", "seed"):
+            if not getattr(self, field) >= 0:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must not be negative")
+        if self.free_bits and self.estimator != "analytic":
+            raise ConfigError(
+                f"free_bits is {self.free_bits}, but estimator {self.estimator!r} has none; "
+                "use 'analytic'"
+            )
         for field in ("final_rate", "validation_fraction"):
             if not 0 < getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be between 0 and 1")
@@ -164,7 +177,7 @@ def fit(
         while not training.done:
             metrics = training.epoch(received, on_step)
             on_epoch(metrics)
-    dsae.load_state_dict(load(training.folder.path).state_dict())
+    dsae.load_state_dict(read(training.folder.path)[1])
     return dsae.eval()
 
 
@@ -237,7 +250,8 @@ class _Training:
         """Train to the end of the epoch or of the minutes, validate, save; returns the metrics."""
         config = self.config
         self.dsae.train()
-        estimator = ESTIMATORS[config.estimator]()
+        options = {"free_bits": config.free_bits} if config.free_bits else {}
+        estimator = ESTIMATORS[config.estimator](**options)
         loss_module = estimator(self.dsae.model, self.dsae.guide)
         order = np.random.default_rng([config.seed, len(self.history)]).permutation(len(self.train))
         steps = math.ceil(len(order) / config.batch_size)
@@ -290,14 +304,13 @@ class _Training:
         position = len(self.history), self.step
         warmup = self.config.kl_warmup
         batches = math.ceil(len(self.train) / self.config.batch_size)
-        kl_weight = (
-            min(1.0, (position[0] + (position[1] + 1) / batches) / warmup) if warmup else 1.0
-        )
+        warm = min(1.0, (position[0] + (position[1] + 1) / batches) / warmup) if warmup else 1.0
+        weights = warm * self.config.kl_f_weight, warm * self.config.kl_z_weight
         x, mask = self.train.batch(chosen, self.device)
         # Every step draws from a stream of its own, so resuming needs no state of a generator.
         stream = np.random.SeedSequence([self.config.seed, *position]).generate_state(1)[0]
         torch.manual_seed(int(stream))
-        loss = loss_module(x, mask, kl_weight) / len(chosen)
+        loss = loss_module(x, mask, *weights) / len(chosen)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.dsae.parameters(), self.config.clip_norm)
@@ -370,6 +383,12 @@ def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
         raise TrainingError(
             f"the frames are {(channels, height, width)}, but the model's frame_shape is "
             f"{dsae.config.frame_shape}"
+        )
+    # Training runs without Pyro's own check of the values.
+    if dsae.config.likelihood == "bernoulli" and ((train.x != 0) & (train.x != 255)).any():
+        raise TrainingError(
+            "the likelihood is bernoulli, but the frames have values other than 0 and 255; "
+            "use normal or laplace"
         )
     if steps < 2:
         raise TrainingError(f"the sequences have {steps} step, but a sequence needs two at least")

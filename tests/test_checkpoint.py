@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,6 +15,14 @@ def test_a_model_survives_the_disk_exactly(dsae, frames, tmp_path):
     assert loaded.config == dsae.config
     assert torch.equal(loaded.reconstruct(frames.float()), dsae.reconstruct(frames.float()))
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_file_from_before_an_option_existed_has_its_default(dsae, tmp_path):
+    options = dsae.config.to_dict()
+    del options["learn_scale"]
+    metadata = {"pyro-dsae": json.dumps(options)}
+    save_file(dsae.state_dict(), tmp_path / "model.safetensors", metadata)
+    assert load(tmp_path / "model.safetensors").config == dsae.config
 
 
 def test_an_existing_file_is_kept_unless_overwritten(dsae, tmp_path):

@@ -77,6 +77,8 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
         (["--prior", "gru"], 2, "'standard', 'lstm'"),
         (["--preset", "huge"], 2, "'paper', 'small'"),
         (["--scale", "0"], 2, "scale is 0.0"),
+        (["--likelihood", "bernoulli", "--learn-scale"], 2, "learn_scale is True"),
+        (["--kl-f-weight", "0"], 2, "kl_f_weight is 0.0"),
         (["--epochs", "0"], 2, "epochs is 0"),
         (["--device", "tpu"], 2, "device is 'tpu'"),
         (["--device", "cuda:99"], 2, "device is 'cuda:99'"),

@@ -25,6 +25,7 @@ def test_a_config_survives_its_dictionary(name):
         ({"static_dim": 0}, "static_dim is 0.*at least 1"),
         ({"scale": 0.0}, "scale is 0.0.*positive"),
         ({"scale": float("nan")}, "scale is nan.*positive"),
+        ({"likelihood": "bernoulli", "learn_scale": True}, "learn_scale is True.*no scale"),
         ({"dropuot": 0.1}, "unknown option 'dropuot'.*static_dim"),
     ],
 )

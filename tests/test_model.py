@@ -5,9 +5,15 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
+from torch import nn
 
-from conftest import tiny_model
-from pyro_dsae.guides import GUIDES
+from conftest import TINY, tiny_model
+from fixed_noise import FixedNoise, standard_noise
+from pyro_dsae import DSAE, ModelConfig
+from pyro_dsae.evaluation.bound import importance_weighted, log_weights
+from pyro_dsae.guides import GUIDES, FullGuide
+from pyro_dsae.objectives.elbo import ESTIMATORS
+from pyro_dsae.priors import PRIORS, LSTMPrior
 
 
 def traces(dsae, x, mask=None):
@@ -63,65 +69,191 @@ def test_the_prior_is_fed_with_the_samples_of_the_guide(frames):
         assert not torch.equal(moved.nodes[f"z_{t}"]["fn"].mean, model.nodes[f"z_{t}"]["fn"].mean)
 
 
-def posteriors(dsae, x, **fixed):
-    """The means of q at every step, with the values in ``fixed`` in place of samples."""
-    pyro.set_rng_seed(0)
-    conditioned = poutine.condition(dsae.guide, data=fixed)
-    nodes = poutine.trace(conditioned).get_trace(x).nodes
-    return [nodes[f"z_{t}"]["fn"].mean for t in range(x.shape[1])]
+def test_own_parts_go_by_hand_and_by_name(frames, monkeypatch):
+    class Prior(LSTMPrior):
+        pass
+
+    class Guide(FullGuide):
+        pass
+
+    def encoder():
+        return nn.Sequential(nn.Flatten(-3), nn.Linear(2 * 16 * 32, TINY["code_dim"]))
+
+    monkeypatch.setitem(PRIORS, "own", Prior)
+    monkeypatch.setitem(GUIDES, "own", Guide)
+    config = ModelConfig(**TINY, prior="own", guide="own")
+    sizes = [TINY[f"{name}_dim"] for name in ("code", "hidden", "static", "dynamic")]
+    named = DSAE(config, encoder=encoder())
+    by_hand = DSAE(ModelConfig(**TINY), prior=Prior(3, 7), guide=Guide(encoder(), *sizes))
+    for dsae in (named, by_hand):
+        assert type(dsae.model.prior) is Prior and type(dsae.guide) is Guide
+        assert type(dsae.guide.encoder) is nn.Sequential
+        Trace_ELBO()(dsae.model, dsae.guide)(frames.float()).backward()
+        assert all(parameter.grad is not None for parameter in dsae.parameters())
+    with pytest.raises(ValueError, match="pass the one or the other"):
+        DSAE(config, encoder=encoder(), guide=by_hand.guide)
 
 
+STEPS = 6
+LENGTHS = [6, 3, 1, 5]
+MASK = torch.arange(STEPS) < torch.tensor(LENGTHS).unsqueeze(-1)
+MASK[0, 2] = MASK[3, 0] = False  # a gap is not padding
+
+
+def one_by_one(x, noise):
+    """Each sequence alone and unpadded: frames, mask and the noise that it has in the batch."""
+    for i, length in enumerate(LENGTHS):
+        own = {name: value[..., i : i + 1, :] for name, value in noise.items()}
+        yield x[i : i + 1, :length], MASK[i : i + 1, :length], own
+
+
+def changes(program, sites, x, fixed, x_new=None, **new):
+    """Which sites' means change when x or the values of other sites do."""
+
+    def means(x, fixed):
+        nodes = poutine.trace(poutine.condition(program, data=fixed)).get_trace(x).nodes
+        return [nodes[name]["fn"].mean for name in sites]
+
+    old, new = means(x, fixed), means(x if x_new is None else x_new, {**fixed, **new})
+    return [not torch.equal(a, b) for a, b in zip(old, new, strict=True)]
+
+
+def all_zero():
+    return {name: torch.zeros_like(value) for name, value in standard_noise(4).items()}
+
+
+@pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("guide", GUIDES)
-def test_what_each_z_is_conditioned_on(guide, frames):
-    dsae = tiny_model(guide=guide).eval()
-    fixed = {f"z_{t}": torch.zeros(4, 3).double() for t in range(6)}
-    fixed["f"] = torch.zeros(4, 5).double()
-
-    def changes(x=frames, **new):
-        old, new = posteriors(dsae, frames, **fixed), posteriors(dsae, x, **{**fixed, **new})
-        return [not torch.equal(a, b) for a, b in zip(old, new, strict=True)]
-
-    z_2 = changes(z_2=torch.ones(4, 3).double())
-    f = changes(f=torch.ones(4, 5).double())
+def test_what_each_z_is_conditioned_on_in_the_guide(guide, step, frames):
+    """Das & Dandi's section II.A for `full`, II.B for `factorized`, and its q of [1]."""
+    dsae, fixed = tiny_model(guide=guide).eval(), all_zero()
+    steps = [f"z_{t}" for t in range(STEPS)]
     brighter = frames.clone()
-    brighter[:, 3] += 0.5
-    x_3 = changes(brighter)
-    no, yes = [False], [True]
-    assert z_2 == (6 * no if guide == "framewise" else 3 * no + 3 * yes)
-    assert f == (6 * yes if guide == "full" else 6 * no)
-    assert x_3 == (6 * yes if guide == "full" else 3 * no + yes + 2 * no)
+    brighter[:, step] += 0.5
+    one = torch.ones_like(fixed[f"z_{step}"])
+    z = changes(dsae.guide, steps, frames, fixed, **{f"z_{step}": one})
+    x = changes(dsae.guide, steps, frames, fixed, brighter)
+    f = changes(dsae.guide, steps, frames, fixed, f=torch.ones_like(fixed["f"]))
+    assert z == [guide != "framewise" and t > step for t in range(STEPS)]
+    assert x == [guide == "full" or t == step for t in range(STEPS)]
+    assert f == [guide == "full"] * STEPS
+    assert changes(dsae.guide, ["f"], frames, fixed, brighter) == [True]
+    assert changes(dsae.guide, ["f"], frames, fixed, **{f"z_{step}": one}) == [False]
 
 
-@pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
-def test_a_padded_batch_is_the_sum_of_its_sequences(dsae, frames, elbo):
+@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("prior", PRIORS)
+def test_what_each_z_is_conditioned_on_in_the_prior(prior, step, frames):
+    dsae, fixed = tiny_model(prior=prior).eval(), all_zero()
+    sites = ["f", *(f"z_{t}" for t in range(STEPS))]
+    z = changes(dsae.model, sites, frames, fixed, **{f"z_{step}": torch.ones(4, 3).double()})
+    assert z == [False] + [prior == "lstm" and t > step for t in range(STEPS)]
+    new_f = {"f": torch.ones(4, 5).double()}
+    assert changes(dsae.model, sites, frames, fixed, 1 - frames, **new_f) == [False] * 7
+
+
+@pytest.mark.parametrize("step", range(STEPS))
+def test_each_frame_depends_on_f_and_its_own_z_alone(step):
+    dsae = tiny_model().eval()
+    f, z = torch.zeros(4, 5).double(), torch.zeros(4, STEPS, 3).double()
+    moved = z.clone()
+    moved[:, step] += 1
+    means = dsae.decode(f, z)
+    changed = (dsae.decode(f, moved) != means).flatten(2).any(-1)
+    assert (changed == (torch.arange(STEPS) == step)).all()
+    assert (dsae.decode(f + 1, z) != means).flatten(2).any(-1).all()
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_padded_batch_is_the_sum_of_its_sequences(dsae, frames, name):
+    """The bound and each of its parts, with the same noise in both."""
     dsae.eval()
-    mask = torch.arange(6) < torch.tensor([6, 3, 1, 5]).unsqueeze(-1)
-    mask[0, 2] = False  # a gap is not padding
-    x = frames * mask[..., None, None, None]
-    names = ["f", *(f"z_{t}" for t in range(6))]
-    guide, _ = traces(dsae, x, mask)
-    values = {n: guide.nodes[n]["value"] for n in names}
-    padded = elbo().loss(dsae.model, poutine.replay(dsae.guide, guide), x, mask)
-    total = 0.0
-    for i, length in enumerate([6, 3, 1, 5]):
-        data = {n: values[n][i : i + 1] for n in names[: length + 1]}
-        one = poutine.trace(poutine.condition(dsae.guide, data=data))
-        nodes = one.get_trace(x[i : i + 1, :length], mask[i : i + 1, :length])
-        for name in data:
-            nodes.nodes[name]["is_observed"] = False
-        replayed = poutine.replay(dsae.guide, nodes)
-        total += elbo().loss(dsae.model, replayed, x[i : i + 1, :length], mask[i : i + 1, :length])
+    estimator, noise = ESTIMATORS[name](), standard_noise(4)
+
+    def bound(x, mask, noise):
+        with FixedNoise(noise):
+            loss = estimator.loss(dsae.model, dsae.guide, x, mask)
+        return {"loss": loss, **{key: part.item() for key, part in estimator.parts.items()}}
+
+    padded = bound(frames, MASK, noise)
+    alone = [bound(*sequence) for sequence in one_by_one(frames, noise)]
+    total = {key: sum(parts[key] for parts in alone) for key in padded}
     assert padded == pytest.approx(total, rel=1e-9)
 
 
-def test_the_kl_weight_scales_the_latents_in_model_and_guide(dsae, frames):
+def test_a_padded_batch_has_the_weighted_bounds_of_its_sequences(dsae, frames):
+    noise = standard_noise(8, 4)
+
+    def bound(x, mask, noise):
+        with FixedNoise(noise):
+            return importance_weighted(log_weights(dsae, x, mask, particles=8), 8)
+
+    alone = torch.cat([bound(*sequence) for sequence in one_by_one(frames, noise)])
+    torch.testing.assert_close(bound(frames, MASK, noise), alone, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_what_is_not_observed_does_not_matter(dsae, frames, name):
     dsae.eval()
-    guide, model = traces(dsae, frames)
-    frozen = poutine.replay(dsae.guide, guide)
-    loss, weighted = (Trace_ELBO().loss(dsae.model, frozen, frames, None, w) for w in (1.0, 0.25))
-    model.compute_log_prob()
-    reconstruction = model.nodes["x"]["log_prob_sum"].item()
-    assert weighted + reconstruction == pytest.approx(0.25 * (loss + reconstruction), rel=1e-9)
+    other = torch.where(MASK[..., None, None, None], frames, 1 - frames)
+    estimator, found = ESTIMATORS[name](), []
+    for x in (frames, other):
+        with FixedNoise(standard_noise(4)):
+            found.append(estimator.loss(dsae.model, dsae.guide, x, MASK))
+    assert found[0] == found[1]
+    (f, z), (other_f, other_z) = dsae.encode(frames, MASK), dsae.encode(other, MASK)
+    assert torch.equal(f, other_f)
+    for i, length in enumerate(LENGTHS):
+        assert torch.equal(z[i, :length], other_z[i, :length])
+
+
+def test_a_step_without_observation_is_inferred_from_the_rest(dsae, frames):
+    """Its z stays in the model, and moves with what the guide's factor lets it see."""
+    dsae.eval()
+    mask = torch.ones(4, STEPS, dtype=torch.bool)
+    mask[:, 2] = False
+    darker = frames.clone()
+    darker[:, 1] *= 0.5
+    guide, model = traces(dsae, frames, mask)
+    for trace in (guide, model):
+        trace.compute_log_prob()
+        assert (trace.nodes["z_2"]["log_prob"] != 0).all()
+    (f, z), (other_f, other_z) = dsae.encode(frames, mask), dsae.encode(darker, mask)
+    assert not torch.equal(f, other_f)
+    assert torch.equal(z[:, 2], other_z[:, 2]) == (dsae.config.guide == "framewise")
+    means = dsae.reconstruct(frames, mask)
+    assert ((means > 0) & (means < 1)).all()
+    assert not torch.equal(means[:, 2], dsae.reconstruct(darker, mask)[:, 2])  # by f at least
+
+
+def test_a_sequence_without_any_observation_is_refused(dsae, frames):
+    mask = torch.tensor([True, False, True, False]).unsqueeze(-1).expand(4, STEPS)
+    for program in (dsae.model, dsae.guide, dsae.encode):
+        with pytest.raises(ValueError, match="no observed step in sequence 1, 3, .*leave such"):
+            program(frames, mask)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_the_kl_weights_scale_their_latents_in_model_and_guide(dsae, frames, name):
+    dsae.eval()
+    with FixedNoise(standard_noise(4)):
+        guide, model = traces(dsae, frames)
+    kl = {"f": 0.0, "z": 0.0}
+    for site in list(all_zero()):
+        q, p = guide.nodes[site]["fn"], model.nodes[site]["fn"]
+        value = guide.nodes[site]["value"]
+        sampled = q.log_prob(value) - p.log_prob(value)
+        exact = torch.distributions.kl_divergence(q.base_dist, p.base_dist).sum(-1)
+        kl[site[0]] += (sampled if name == "sampled" else exact).sum().item()
+
+    def loss(*weights):
+        with FixedNoise(standard_noise(4)):
+            return ESTIMATORS[name]().loss(dsae.model, dsae.guide, frames, None, *weights)
+
+    assert loss(1, 1) == loss()
+    for weight_f, weight_z in ((0.25, 1.0), (1.0, 0.25), (0.5, 2.0)):
+        change = (weight_f - 1) * kl["f"] + (weight_z - 1) * kl["z"]
+        assert loss(weight_f, weight_z) - loss() == pytest.approx(change, rel=1e-7)
 
 
 def test_the_verbs_have_their_shapes_and_leave_batch_norm_alone(dsae, frames):

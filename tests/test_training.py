@@ -12,6 +12,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from torch import nn
 
 from conftest import TINY
 from pyro_dsae import (
@@ -57,6 +58,23 @@ def metrics(run):
 def assert_equal_weights(first, second):
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
+    dsae, weights = model(), []
+    dsae.model.register_forward_pre_hook(lambda _, call: weights.append(call[2:]))
+    config = dataclasses.replace(SHORT, epochs=2, kl_f_weight=2.0, kl_z_weight=0.5)
+    fit_(dsae, sequences, tmp_path / "run", config)
+    rising = [(2.0 * step / 8, 0.5 * step / 8) for step in range(1, 9)]
+    held_out = [()]
+    assert weights == rising[:4] + held_out + rising[4:] + held_out
+
+
+def test_with_all_kl_free_the_prior_stays_as_it_was(sequences, tmp_path):
+    config = dataclasses.replace(SHORT, epochs=1, free_bits=1e6)
+    dsae = fit_(model(), sequences, tmp_path / "run", config)
+    assert_equal_weights(dsae.model.prior, model().model.prior)
+    assert metrics(tmp_path / "run")[0]["kl_f"] < 100  # what is logged is the KL itself
 
 
 @pytest.mark.parametrize("estimator", ["sampled", "analytic"])
@@ -238,6 +256,12 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
     assert not run.exists()
     wrong = [
         (model(frame_shape=(3, 16, 32)), sequences, SHORT, r"frames are \(2, 16, 32\)"),
+        (
+            model(likelihood="bernoulli"),
+            sequences,
+            SHORT,
+            "values other than 0 and 255",
+        ),
         (model(), sequences, TrainingConfig(batch_size=64), "batch_size is 64.*38 sequences"),
         (
             model(),
@@ -269,6 +293,18 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(TrainingError, match="is a file; choose another name"):
         fit_(model(), sequences, tmp_path / "file", SHORT)
+
+
+def test_a_model_with_parts_of_its_own_is_trained_and_loaded(sequences, tmp_path):
+    def encoder():
+        return nn.Sequential(nn.Flatten(-3), nn.Linear(2 * 16 * 32, TINY["code_dim"]))
+
+    dsae = DSAE(ModelConfig(**TINY, learn_scale=True), encoder=encoder())
+    fit_(dsae, sequences, tmp_path / "run", dataclasses.replace(SHORT, learning_rate=0.02))
+    assert dsae.model.scale < 0.5
+    assert_equal_weights(dsae, load(tmp_path / "run", encoder=encoder()))
+    with pytest.raises(CheckpointError, match="parts of your own needs them passed again"):
+        load(tmp_path / "run")
 
 
 def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):
@@ -338,6 +374,9 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"precision": "fp8"}, "precision is 'fp8'.*auto, fp32, bf16"),
         ({"validation_fraction": 1.5}, "validation_fraction is 1.5"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"kl_f_weight": 0.0}, "kl_f_weight is 0.0.*positive"),
+        ({"free_bits": -1.0}, "free_bits is -1.0.*negative"),
+        ({"free_bits": 1.0, "estimator": "sampled"}, "free_bits is 1.0.*use 'analytic'"),
         ({"kl_warmup": -1}, "kl_warmup is -1"),
         ({"seed": -1}, "seed is -1"),
     ],
