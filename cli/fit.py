@@ -22,9 +22,18 @@ from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.run_folder import read_config
 from pyro_dsae.training import PRECISIONS, Step
+from pyro_dsae.views import VIEWS
 
 TABLES = ("preset", "model", "training")
-MODEL_OPTIONS = ("guide", "prior", "likelihood", "scale", "learn_scale")
+MODEL_OPTIONS = (
+    "guide",
+    "prior",
+    "likelihood",
+    "scale",
+    "learn_scale",
+    "static_dropout",
+    "dynamic_view",
+)
 REFRESH_SECONDS = 0.5
 
 
@@ -47,6 +56,8 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 )
 @click.option("--scale", type=float, help="Scale of the likelihood, in units of a pixel in [0, 1].")
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
+@click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
+@click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
 @_training_option("epochs", int, "Passes over the train part; 10 if --minutes is left out too.")
 @_training_option("minutes", float, "Train for this long instead, by the clock.")
 @_training_option("batch_size", int, "Sequences a step.")

@@ -10,6 +10,7 @@ from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.networks import FRAME_MULTIPLE
 from pyro_dsae.priors import PRIORS
+from pyro_dsae.views import VIEWS
 
 PRESETS: dict[str, dict[str, Any]] = {
     # Das & Dandi (2018), section III.
@@ -79,6 +80,10 @@ class ModelConfig:
         scale: scale of the likelihood in units of a pixel in [0, 1]. It is the trade between
             reconstruction and KL, and therefore never hidden. ``bernoulli`` has none.
         learn_scale: train the scale too, one for all values, from ``scale`` on.
+        static_dropout: how often, in training, a sequence's f is drawn from its prior: it makes z
+            carry what happens. See :class:`pyro_dsae.guides.Guide`.
+        dynamic_view: name of the view of x that z is inferred from in training, a key of
+            :data:`pyro_dsae.views.VIEWS`: it keeps out of z what the view changes.
 
     Raises:
         ConfigError: naming the field, its value and what would be right.
@@ -95,6 +100,8 @@ class ModelConfig:
     likelihood: str = "normal"
     scale: float = 0.5
     learn_scale: bool = False
+    static_dropout: float = 0.0
+    dynamic_view: str = "none"
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; a config read back must equal the one that was written.
@@ -103,6 +110,7 @@ class ModelConfig:
         one_of("guide", self.guide, GUIDES)
         one_of("prior", self.prior, PRIORS)
         one_of("likelihood", self.likelihood, LIKELIHOODS)
+        one_of("dynamic_view", self.dynamic_view, VIEWS)
         if len(self.frame_shape) != 3 or any(size < 1 for size in self.frame_shape):
             raise ConfigError(f"frame_shape is {self.frame_shape}, but must be (C, H, W)")
         if any(side % FRAME_MULTIPLE for side in self.frame_shape[1:]):
@@ -115,6 +123,10 @@ class ModelConfig:
         for field in ("static_dim", "dynamic_dim", "code_dim", "hidden_dim"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
+        if not 0 <= self.static_dropout < 1:
+            raise ConfigError(
+                f"static_dropout is {self.static_dropout}, but must be at least 0 and below 1"
+            )
         if not 0 < self.scale < float("inf"):
             raise ConfigError(f"scale is {self.scale}, but must be positive and finite")
         if self.learn_scale and self.likelihood == "bernoulli":

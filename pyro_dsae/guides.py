@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pyro_dsae.networks import SLOPE, BiLSTM, DiagonalNormal, step_lengths
 from pyro_dsae.registration import register
+from pyro_dsae.views import View
 
 Draw = Callable[[str, dist.Distribution], Tensor]
 
@@ -25,9 +26,18 @@ Draw = Callable[[str, dist.Distribution], Tensor]
 class Guide(nn.Module, ABC):
     """q(f | x_1:T) and a dynamic part that a subclass defines.
 
+    Two things happen in training mode only, to keep apart what f and z carry. With probability
+    ``static_dropout`` a sequence's q(f | x) is replaced by p(f), so that z has to carry what it can
+    without f: the loss becomes (1 - rate) ELBO[q(f | x) q(z | ...)] + rate ELBO[p(f) q(z | ...)],
+    an average of two bounds on log p(x). And z is inferred from ``view(x)``, see
+    :mod:`pyro_dsae.views`.
+
     Args:
         encoder: frames (*, C, H, W) to codes (*, code_dim).
     """
+
+    static_dropout = 0.0
+    view: View | None = None
 
     def __init__(
         self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
@@ -63,13 +73,21 @@ class Guide(nn.Module, ABC):
 
         Returns f (*, static_dim) and z (*, T, dynamic_dim).
         """
-        codes = self.encoder(x)  # (B, T, code_dim)
+        if self.training and self.view is not None:
+            # One pass over both, so that batch norm sees the same mixture in every statistic.
+            static_codes, codes = self.encoder(torch.cat([x, self.view(x)])).chunk(2)
+        else:
+            static_codes = codes = self.encoder(x)  # (B, T, code_dim)
         lengths = None
         if mask is not None:
-            codes = codes * mask.unsqueeze(-1)  # an unobserved frame says nothing
+            observed = mask.unsqueeze(-1)  # an unobserved frame says nothing
+            static_codes, codes = static_codes * observed, codes * observed
             lengths = step_lengths(mask)
-        _, summary = self.static_summary(codes, lengths)
-        f = draw("f", self.static_posterior(summary))
+        _, summary = self.static_summary(static_codes, lengths)
+        posterior = self.static_posterior(summary)
+        if self.training and self.static_dropout:
+            posterior = _dropped(posterior, self.static_dropout)
+        f = draw("f", posterior)
         features = self.features(codes, f, lengths)
         z_previous, state, steps = f.new_zeros(*f.shape[:-1], self.dynamic_dim), None, []
         # The recurrent state carries all of z_<t, hence the whole history.
@@ -96,6 +114,14 @@ class Guide(nn.Module, ABC):
 
         with pyro.plate("sequences", x.shape[0], dim=-1):
             return self.infer(x, mask, draw)
+
+
+def _dropped(posterior: dist.Independent, rate: float) -> dist.Independent:
+    """``posterior`` (B,) with each row replaced by N(0, I) with probability ``rate``."""
+    keep = torch.rand(posterior.batch_shape, device=posterior.mean.device) >= rate
+    keep = keep.unsqueeze(-1).to(posterior.mean.dtype)
+    scale = posterior.stddev * keep + (1 - keep)
+    return dist.Normal(posterior.mean * keep, scale).to_event(1)
 
 
 def _recurrent_step(

@@ -19,6 +19,7 @@ from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.networks import ConvDecoder, ConvEncoder, FrameNetwork, step_lengths
 from pyro_dsae.priors import PRIORS, Prior
 from pyro_dsae.registration import register
+from pyro_dsae.views import VIEWS
 
 
 class GenerativeModel(nn.Module):
@@ -145,6 +146,7 @@ class DSAE(nn.Module):
                 encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
             )
         self.guide = guide
+        guide.static_dropout, guide.view = config.static_dropout, VIEWS[config.dynamic_view]
 
     def use_bfloat16(self, enabled: bool) -> None:
         """Let the networks over frames compute in bfloat16, or not; the rest never does."""

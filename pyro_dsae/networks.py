@@ -50,7 +50,7 @@ class ConvEncoder(FrameNetwork):
             layers += [
                 nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
-                nn.LeakyReLU(SLOPE),
+                nn.LeakyReLU(SLOPE, inplace=True),
             ]
             inputs = outputs
         self.convolutions = nn.Sequential(*layers)
@@ -86,7 +86,7 @@ class ConvDecoder(FrameNetwork):
             layers += [
                 nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
-                nn.LeakyReLU(SLOPE),
+                nn.LeakyReLU(SLOPE, inplace=True),
             ]
         layers += [nn.ConvTranspose2d(widths[-2], widths[-1], 4, stride=2, padding=1), nn.Sigmoid()]
         self.convolutions = nn.Sequential(*layers)

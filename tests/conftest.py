@@ -1,7 +1,9 @@
 """A small model of every guide and prior, in float64, and frames for it."""
 
+import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,9 @@ import torch
 from pyro_dsae import DSAE, ModelConfig
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.priors import PRIORS
+
+ROOT = Path(__file__).parents[1]
+LPC = Path(os.environ.get("DSAE_LPC") or ROOT.parent / "shared" / "lpc")  # the sheets of Sprites
 
 torch.set_num_threads(1)  # tiny tensors: threads would only wait for each other
 

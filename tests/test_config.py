@@ -23,6 +23,8 @@ def test_a_config_survives_its_dictionary(name):
         ({"frame_shape": (64, 64)}, r"\(64, 64\).*\(C, H, W\)"),
         ({"channels": (8, 8)}, "channels is .*four positive"),
         ({"static_dim": 0}, "static_dim is 0.*at least 1"),
+        ({"static_dropout": 1.0}, "static_dropout is 1.0.*below 1"),
+        ({"dynamic_view": "blur"}, "dynamic_view is .blur.*none, colour"),
         ({"scale": 0.0}, "scale is 0.0.*positive"),
         ({"scale": float("nan")}, "scale is nan.*positive"),
         ({"likelihood": "bernoulli", "learn_scale": True}, "learn_scale is True.*no scale"),

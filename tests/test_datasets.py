@@ -2,7 +2,6 @@ import ast
 import functools
 import hashlib
 import http.server
-import os
 import shutil
 import struct
 import subprocess
@@ -14,6 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
+from conftest import LPC, ROOT
 from pyro_dsae.datasets import (
     NAMES,
     SOURCES,
@@ -28,8 +28,6 @@ from pyro_dsae.datasets.hdf5 import Factor, write
 from pyro_dsae.datasets.sprites import SHEETS
 
 GOLDEN = "9a90d76e1172c33b1a9e318a299657cecb9d9d19ddfd0d085e800b796a07a9f3"
-ROOT = Path(__file__).parents[1]
-LPC = Path(os.environ.get("DSAE_LPC") or ROOT.parent / "shared" / "lpc")
 needs_sheets = pytest.mark.skipif(
     not LPC.is_dir(), reason="no LPC sheets: set DSAE_LPC to the folder that holds body/0.png"
 )

@@ -1,12 +1,14 @@
 import re
-from pathlib import Path
+import tomllib
 
 import pyro
 from click.testing import CliRunner
 
+from conftest import LPC, ROOT
+from pyro_dsae import ModelConfig, TrainingConfig
 from pyro_dsae.cli.main import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 SNIPPETS = re.findall(r"test_readme.py -->\n```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -28,17 +30,33 @@ def test_a_file_is_prepared_and_a_model_trained_on_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run(SNIPPETS[1])
     assert names["dsae"].config.guide == "factorized"
-    assert (tmp_path / "runs" / "a" / "metrics.jsonl").read_text().count("\n") == 1
+    assert (tmp_path / "runs" / "b" / "metrics.jsonl").read_text().count("\n") == 1
+
+
+def test_the_config_file_is_one(tmp_path, monkeypatch):
+    text = re.search(r"```toml\n(.*?)```", README, re.DOTALL)[1]
+    tables = tomllib.loads(text)
+    assert ModelConfig.preset(tables["preset"], **tables["model"]).guide == "full"
+    assert TrainingConfig.from_dict(tables["training"]).minutes == 14
 
 
 def test_the_commands_run(tmp_path, monkeypatch):
-    """As they stand, but on few characters and for one epoch."""
+    """As they stand, but on few characters, drawn ones without the sheets, and for one epoch."""
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^dsae (\w.*)$", README, re.MULTILINE)
-    assert [line.split()[0] for line in lines] == ["prepare", "info", "fit", "info"]
+    assert {line.split()[0] for line in lines} == set(main.commands)
     for line in lines:
-        words = line.replace("--epochs 5", "--epochs 1").split()
+        words = line.replace("--minutes 14", "--epochs 1").split()
         if words[0] == "prepare":
-            words += ["--characters", "12"]
+            source = ["sprites", words[2], "--source", str(LPC)]
+            drawn = ["toy-sprites", words[2]]
+            words = ["prepare", *(source if LPC.is_dir() else drawn), "--characters", "12"]
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, result.output
+    made = {path.name for path in (tmp_path / "runs" / "a" / "figures").iterdir()}
+    assert {"reconstruct.png", "swap.png", "swap.gif", "sample.png"} <= made
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert pictures and all((ROOT / picture).exists() for picture in pictures)

@@ -1,0 +1,79 @@
+"""Static dropout and views: what they do in training, and that they are not there afterwards."""
+
+import pytest
+import torch
+from pyro import poutine
+
+from conftest import tiny_model
+from pyro_dsae.guides import GUIDES
+from pyro_dsae.objectives.elbo import AnalyticELBO
+from pyro_dsae.views import VIEWS, colour
+
+
+def test_a_colour_view_changes_colours_alone():
+    """What is equal stays equal, black stays black, and each sequence has one view in all steps."""
+    torch.manual_seed(0)
+    palette = torch.rand(5, 3)
+    palette[0] = 0
+    classes = torch.randint(5, (40, 2, 8, 8))
+    x = palette[classes].movedim(-1, 2)  # (40, 2, 3, 8, 8)
+    seen = colour(x)
+    assert seen.shape == x.shape and 0 <= seen.min() and seen.max() <= 1
+    for sequence, drawn in zip(classes, seen.movedim(2, -1), strict=True):
+        for number in range(5):
+            colours = drawn[sequence == number]
+            assert torch.allclose(colours, colours[:1], atol=1e-6)
+    assert not seen.movedim(2, -1)[classes == 0].any()
+    first = torch.stack(
+        [
+            drawn[sequence == 1][0]
+            for sequence, drawn in zip(classes, seen.movedim(2, -1), strict=True)
+        ]
+    )
+    assert first.std(dim=0).min() > 0.1  # the colour itself says little about what it was
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_z_sees_the_view_and_f_the_sequence(guide, frames, monkeypatch):
+    """With a view that blackens everything, in training only."""
+    monkeypatch.setitem(VIEWS, "dark", torch.zeros_like)
+    dsae = tiny_model(guide=guide, dynamic_view="dark")
+    moments = []
+    for training in (True, False):
+        dsae.train(training)
+        for x in (frames, frames.flip(0)):
+            data = {"f": torch.zeros(4, 5).double()}
+            nodes = poutine.trace(poutine.condition(dsae.guide, data=data)).get_trace(x).nodes
+            moments.append((nodes["f"]["fn"].mean, nodes["z_0"]["fn"].mean))
+    (f, z), (f_flipped, z_flipped), *without = moments
+    assert torch.allclose(z[:1].expand_as(z), z) and torch.allclose(z, z_flipped)
+    assert torch.allclose(f.flip(0), f_flipped) and not torch.allclose(f, f_flipped)
+    (f, z), (f_flipped, z_flipped) = without
+    assert torch.allclose(z.flip(0), z_flipped) and not torch.allclose(z, z_flipped)
+
+
+def test_static_dropout_averages_two_bounds(frames):
+    """A dropped sequence has q(f | x) = p(f): no KL_f, and its frames explained by z alone."""
+    dsae = tiny_model(static_dropout=0.4)
+    for module in dsae.modules():  # the same networks for every draw
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    x = frames.repeat(50, 1, 1, 1, 1)
+    torch.manual_seed(0)
+    node = poutine.trace(dsae.guide).get_trace(x).nodes["f"]
+    prior = (node["fn"].mean == 0).all(dim=-1) & (node["fn"].stddev == 1).all(dim=-1)
+    assert prior.double().mean().item() == pytest.approx(0.4, abs=0.15)  # 4 standard errors
+    kept = node["fn"].mean[~prior]
+    dsae.eval()
+    exact = poutine.trace(dsae.guide).get_trace(x).nodes["f"]["fn"].mean
+    assert torch.allclose(kept, exact[~prior]) and not (exact == 0).any()
+
+
+def test_evaluation_has_neither(frames):
+    plain = tiny_model().eval()
+    other = tiny_model(static_dropout=0.5, dynamic_view="colour").eval()
+    losses = []
+    for dsae in (plain, other):
+        torch.manual_seed(0)
+        losses.append(AnalyticELBO().loss(dsae.model, dsae.guide, frames))
+    assert losses[0] == losses[1]
