@@ -20,6 +20,8 @@ from pyro_dsae.networks import SLOPE, BiLSTM, DiagonalNormal, step_lengths
 from pyro_dsae.registration import register
 from pyro_dsae.views import View
 
+POSTERIOR_SCALE = 0.1  # at first: a decoder learns faster from codes with little noise
+
 Draw = Callable[[str, dist.Distribution], Tensor]
 
 
@@ -46,7 +48,7 @@ class Guide(nn.Module, ABC):
         self.encoder = encoder
         self.dynamic_dim = dynamic_dim
         self.static_summary = BiLSTM(code_dim, hidden_dim)
-        self.static_posterior = DiagonalNormal(2 * hidden_dim, static_dim)
+        self.static_posterior = DiagonalNormal(2 * hidden_dim, static_dim, POSTERIOR_SCALE)
 
     @abstractmethod
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
@@ -144,7 +146,7 @@ class FullGuide(Guide):
         super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
         self.dynamic_summary = BiLSTM(code_dim + static_dim, hidden_dim)
         self.cell = nn.RNNCell(2 * hidden_dim + dynamic_dim, hidden_dim)
-        self.output = DiagonalNormal(hidden_dim, dynamic_dim)
+        self.output = DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE)
 
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
         steps = codes.shape[-2]
@@ -170,7 +172,9 @@ class FactorizedGuide(Guide):
         super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
         self.cell = nn.RNNCell(dynamic_dim, hidden_dim)
         self.join = nn.Linear(code_dim + hidden_dim, hidden_dim)
-        self.output = nn.Sequential(nn.LeakyReLU(SLOPE), DiagonalNormal(hidden_dim, dynamic_dim))
+        self.output = nn.Sequential(
+            nn.LeakyReLU(SLOPE), DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE)
+        )
 
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
         return codes.expand(*f.shape[:-1], *codes.shape[-2:])
@@ -190,7 +194,7 @@ class FramewiseGuide(Guide):
         self.output = nn.Sequential(
             nn.Linear(code_dim, hidden_dim),
             nn.LeakyReLU(SLOPE),
-            DiagonalNormal(hidden_dim, dynamic_dim),
+            DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE),
         )
 
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:

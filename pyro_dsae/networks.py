@@ -6,6 +6,7 @@ batch norm, an intermediate code for each frame, and a decoder that mirrors the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pyro.distributions as dist
@@ -130,11 +131,17 @@ class BiLSTM(nn.Module):
 
 
 class DiagonalNormal(nn.Module):
-    """An affine map from features (*, inputs) to a normal over vectors (*), event (size,)."""
+    """An affine map from features (*, inputs) to a normal over vectors (*), event (size,).
 
-    def __init__(self, inputs: int, size: int) -> None:
+    Args:
+        initial_scale: about what the scales are before training.
+    """
+
+    def __init__(self, inputs: int, size: int, initial_scale: float = 1.0) -> None:
         super().__init__()
         self.parameters_of = nn.Linear(inputs, 2 * size)
+        raw = math.log(math.expm1(initial_scale - MIN_SCALE))  # the inverse of the softplus below
+        nn.init.constant_(self.parameters_of.bias[size:], raw)
 
     def forward(self, features: Tensor) -> dist.Independent:
         loc, raw_scale = self.parameters_of(features).chunk(2, dim=-1)

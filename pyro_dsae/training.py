@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_dsae.checkpoint import MODEL, read, save
-from pyro_dsae.config import ConfigError, check_fields, one_of
+from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast
 from pyro_dsae.objectives.elbo import ESTIMATORS
@@ -57,8 +57,8 @@ class TrainingConfig:
 
     epochs: int | None = None
     minutes: float | None = None
-    batch_size: int = 16
-    learning_rate: float = 2e-3
+    batch_size: int = 8
+    learning_rate: float = 3e-3
     final_rate: float = 0.02
     clip_norm: float = 1e4
     kl_f_weight: float = 1.0
@@ -96,6 +96,16 @@ class TrainingConfig:
         for field in ("final_rate", "validation_fraction"):
             if not 0 < getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be between 0 and 1")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TrainingConfig:
+        """The training of the preset ``name`` (a key of :data:`pyro_dsae.config.PRESETS`), with
+        ``changes`` applied; its epochs give way to ``minutes``."""
+        one_of("preset", name, PRESETS)
+        options = dict(PRESETS[name]["training"])
+        if changes.get("minutes") is not None:
+            del options["epochs"]
+        return cls.from_dict({**options, **changes})
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> TrainingConfig:
