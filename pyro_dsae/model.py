@@ -63,7 +63,8 @@ class GenerativeModel(nn.Module):
 
     def draw_dynamic(self, f: Tensor, steps: int, lengths: Tensor | None, draw: Draw) -> Tensor:
         """z_1:T from its prior, shape (*, T, dynamic_dim); f gives the batch shape only."""
-        z_previous, state, z = f.new_zeros(*f.shape[:-1], self.config.dynamic_dim), None, []
+        z_previous = self.origin.new_zeros(*f.shape[:-1], self.config.dynamic_dim)
+        state, z = None, []
         # The LSTM's state carries all of z_<t, hence the whole history.
         for t in pyro.markov(range(steps), history=steps):
             prior, state = self.prior(z_previous, state)
