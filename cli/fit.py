@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
+from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import device_option
-from pyro_dsae.config import PRESETS
+from pyro_dsae.config import GUIDE_FIELDS, PRESETS
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
@@ -69,6 +70,9 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")
+@_training_option(
+    "generative_from", str, "Run whose generative model is kept frozen; a guide alone is fitted."
+)
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in RUN.")
@@ -92,15 +96,15 @@ def fit(
             raise ConfigError(f"{name} is {value!r}, but a resumed run keeps its own; leave it out")
     given = {key: value for key, value in options.items() if value is not None}
     tables = read_config(run) if resume else _read_toml(config) if config else {}
-    preset = preset or tables.get("preset", "small")
+    changes = {
+        **tables.get("model", {}),
+        **{key: given.pop(key) for key in MODEL_OPTIONS if key in given},
+    }
+    training = TrainingConfig.from_dict(_training(tables.get("training", {}), given))
+    generative = None if resume else training.generative_from
     with SequenceFile.open(data) as file:
-        changes = {
-            "frame_shape": file.frame_shape,
-            **tables.get("model", {}),
-            **{key: given.pop(key) for key in MODEL_OPTIONS if key in given},
-        }
-        model = ModelConfig.preset(preset, **changes)
-        training = TrainingConfig.from_dict(_training(tables.get("training", {}), given))
+        changes = {**_start(preset or tables.get("preset"), generative, file), **changes}
+        model = ModelConfig.from_dict(changes)
         sequences = file.sequences("train")
     torch.manual_seed(training.seed)
     dsae = DSAE(model).to(device)
@@ -119,6 +123,18 @@ def fit(
             on_step=progress.step,
         )
     click.echo(run)
+
+
+def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
+    """Where a model's options start: at a preset, or at the generative model of another run."""
+    if generative is None:
+        return {**ModelConfig.preset(preset or "small").to_dict(), "frame_shape": file.frame_shape}
+    if preset is not None:
+        raise ConfigError(
+            f"preset is {preset!r}, but the generative model of {generative} is kept; leave it out"
+        )
+    held, _ = read(generative)
+    return {key: value for key, value in held.to_dict().items() if key not in GUIDE_FIELDS}
 
 
 def _read_toml(path: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class GenerativeModel(nn.Module):
             the one that ``config`` describes.
     """
 
+    frozen = False
+
     def __init__(
         self, config: ModelConfig, prior: Prior | None = None, decoder: nn.Module | None = None
     ) -> None:
@@ -45,6 +47,18 @@ class GenerativeModel(nn.Module):
         if config.learn_scale:
             self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # knows the device
+
+    def freeze(self) -> None:
+        """Train this part no more: no gradients, and batch norm as in eval mode even in training.
+
+        A guide alone is trained then, on one and the same generative model.
+        """
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> GenerativeModel:
+        """Training mode, which a frozen model never enters."""
+        return super().train(mode and not self.frozen)
 
     @property
     def scale(self) -> float | Tensor:
