@@ -27,7 +27,7 @@ def main(train_steps: int = 200, steps: int = 300, draws: int = 150) -> dict[str
 
     with pyro.get_param_store().scope():
         auto = AutoNormal(dsae.model)
-        svi = SVI(dsae.model, auto, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
+        svi = SVI(dsae.model, auto, pyro.optim.Adam({"lr": 0.05}), Trace_ELBO())
         for _ in range(steps):
             svi.step(x)
         elbo = Trace_ELBO(num_particles=500, vectorize_particles=True, max_plate_nesting=1)

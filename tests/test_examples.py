@@ -12,7 +12,6 @@ import torch
 
 from conftest import ROOT, TINY
 from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit
-from pyro_dsae.evaluation.bound import log_weights
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.objectives.elbo import AnalyticELBO
 from pyro_dsae.priors import PRIORS
@@ -51,15 +50,18 @@ def predictive(module):
 
 
 def posterior(module):
-    """Both Markov chain and importance sampling know the posterior; the guides only bound it."""
-    found = module.main(train_steps=20, steps=150, draws=100)
-    evidence = log_weights(found["dsae"], found["x"], particles=2000, at_once=500).logsumexp(0)
-    evidence = evidence.item() - math.log(2000)
-    for bound in found["bounds"].values():
-        assert bound < evidence + 1.0  # nats; both are estimates
-    for sites in found["samples"].values():
-        assert sites["f"].reshape(100, -1).shape == (100, 2)
-        assert (sites["f"].std(dim=0) > 0).all()
+    """The Markov chain and the normal that is fitted to this one sequence know each other's mean.
+
+    Within one standard deviation of each latent; the little trained guide need not.
+    """
+    found = module.main(train_steps=20, steps=250, draws=60)
+    assert found["bounds"]["AutoNormal"] > found["bounds"]["guide"]
+    for site in ("f", "z_0", "z_1", "z_2"):
+        assert set(found["samples"]) == {"guide", "AutoNormal", "NUTS"}
+        fitted, chain = (
+            found["samples"][name][site].reshape(60, -1) for name in ("AutoNormal", "NUTS")
+        )
+        assert ((fitted.mean(dim=0) - chain.mean(dim=0)).abs() < chain.std(dim=0)).all()
 
 
 def own_parts(module):
