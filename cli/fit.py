@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
+from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import device_option
-from pyro_dsae.config import PRESETS
+from pyro_dsae.config import GUIDE_FIELDS, PRESETS
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
@@ -38,9 +39,10 @@ REFRESH_SECONDS = 0.5
 
 
 def _training_option(name: str, kind: Any, help: str) -> Callable:
-    """An option for a field of TrainingConfig; left out, it is the field's default."""
+    """An option for a field of TrainingConfig; left out, it is the preset's or the default."""
     default = getattr(TrainingConfig, name)
-    shown = {} if default is None else {"show_default": str(default)}
+    shown = "the preset's" if name in PRESETS["small"]["training"] else default
+    shown = {} if default is None else {"show_default": str(shown)}
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=help, **shown)
 
 
@@ -58,7 +60,9 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
-@_training_option("epochs", int, "Passes over the train part; 10 if --minutes is left out too.")
+@_training_option(
+    "epochs", int, "Passes over the train part; the preset's if --minutes is left out too."
+)
 @_training_option("minutes", float, "Train for this long instead, by the clock.")
 @_training_option("batch_size", int, "Sequences a step.")
 @_training_option("learning_rate", float, "Adam's, at the start of its cosine.")
@@ -69,6 +73,9 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")
+@_training_option(
+    "generative_from", str, "Run whose generative model is kept frozen; a guide alone is fitted."
+)
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in RUN.")
@@ -92,15 +99,18 @@ def fit(
             raise ConfigError(f"{name} is {value!r}, but a resumed run keeps its own; leave it out")
     given = {key: value for key, value in options.items() if value is not None}
     tables = read_config(run) if resume else _read_toml(config) if config else {}
-    preset = preset or tables.get("preset", "small")
+    changes = {
+        **tables.get("model", {}),
+        **{key: given.pop(key) for key in MODEL_OPTIONS if key in given},
+    }
+    preset = preset or tables.get("preset")
+    training = TrainingConfig.preset(
+        preset or "small", **_training(tables.get("training", {}), given)
+    )
+    generative = None if resume else training.generative_from
     with SequenceFile.open(data) as file:
-        changes = {
-            "frame_shape": file.frame_shape,
-            **tables.get("model", {}),
-            **{key: given.pop(key) for key in MODEL_OPTIONS if key in given},
-        }
-        model = ModelConfig.preset(preset, **changes)
-        training = TrainingConfig.from_dict(_training(tables.get("training", {}), given))
+        changes = {**_start(preset, generative, file), **changes}
+        model = ModelConfig.from_dict(changes)
         sequences = file.sequences("train")
     torch.manual_seed(training.seed)
     dsae = DSAE(model).to(device)
@@ -119,6 +129,18 @@ def fit(
             on_step=progress.step,
         )
     click.echo(run)
+
+
+def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
+    """Where a model's options start: at a preset, or at the generative model of another run."""
+    if generative is None:
+        return {**ModelConfig.preset(preset or "small").to_dict(), "frame_shape": file.frame_shape}
+    if preset is not None:
+        raise ConfigError(
+            f"preset is {preset!r}, but the generative model of {generative} is kept; leave it out"
+        )
+    held, _ = read(generative)
+    return {key: value for key, value in held.to_dict().items() if key not in GUIDE_FIELDS}
 
 
 def _read_toml(path: str) -> dict[str, Any]:

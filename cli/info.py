@@ -29,6 +29,7 @@ def _run(path: str) -> dict:
         "training": config["training"],
         "data": config.get("data", {}),
         "epochs": len(metrics),
+        "best": max(metrics, key=lambda line: line["validation_elbo"]) if metrics else {},
         "last": metrics[-1] if metrics else {},
     }
 

@@ -5,9 +5,11 @@ from typing import Any
 import click
 
 from pyro_dsae.checkpoint import CheckpointError
+from pyro_dsae.cli.complete import complete
 from pyro_dsae.cli.embed import embed
 from pyro_dsae.cli.fit import fit
 from pyro_dsae.cli.info import info
+from pyro_dsae.cli.predict import predict
 from pyro_dsae.cli.prepare import prepare
 from pyro_dsae.cli.reconstruct import reconstruct
 from pyro_dsae.cli.sample import sample
@@ -42,5 +44,16 @@ def main(debug: bool) -> None:
     """Disentangled sequential autoencoders: who is in a sequence, and what happens."""
 
 
-for command in (prepare, info, fit, reconstruct, swap, similarity, sample, embed):
+for command in (
+    prepare,
+    info,
+    fit,
+    reconstruct,
+    swap,
+    similarity,
+    sample,
+    predict,
+    complete,
+    embed,
+):
     main.add_command(command)

@@ -40,6 +40,13 @@ part_option = click.option("--part", default="test", show_default=True, help="Pa
 out_option = click.option(
     "--out", type=click.Path(file_okay=False), help="Folder for the figures; RUN/figures if not."
 )
+shown_option = click.option(
+    "--sequences",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="How many sequences to show.",
+)
 device_option = click.option(
     "--device",
     default="auto",
@@ -98,13 +105,19 @@ class Run:
         """The real frames of a sequence, uint8 (T, H, W, C)."""
         return self.sequences.x[index, : self.sequences.lengths[index]]
 
-    def choose(self, option: str, count: int, seed: int) -> np.ndarray:
-        """Indices of ``count`` random sequences; ConfigError where there are not so many."""
-        if count > len(self.rows):
+    def choose(self, option: str, count: int, seed: int, longer_than: int = 0) -> np.ndarray:
+        """Indices of ``count`` random sequences that are ``longer_than`` so many steps.
+
+        ConfigError where there are not so many.
+        """
+        candidates = np.flatnonzero(self.sequences.lengths > longer_than)
+        if count > len(candidates):
+            longer = f" longer than {longer_than} steps" if longer_than else ""
             raise ConfigError(
-                f"{option} is {count}, but the part {self.part} has {len(self.rows)} sequences"
+                f"{option} is {count}, but the part {self.part} has {len(candidates)} sequences"
+                + longer
             )
-        return np.random.default_rng(seed).permutation(len(self.rows))[:count]
+        return np.random.default_rng(seed).permutation(candidates)[:count]
 
     def about(self) -> dict[str, Any]:
         """Which data the figures are of."""

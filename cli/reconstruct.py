@@ -14,13 +14,7 @@ from pyro_dsae.plotting import png, reconstructions
 @options.run_argument
 @options.data_option
 @options.part_option
-@click.option(
-    "--sequences",
-    type=click.IntRange(min=1),
-    default=4,
-    show_default=True,
-    help="How many sequences to show.",
-)
+@options.shown_option
 @options.out_option
 @options.seed_option("the sequences shown")
 @options.device_option

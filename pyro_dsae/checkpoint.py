@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-from pyro_dsae.config import ModelConfig
+from pyro_dsae.config import GUIDE_FIELDS, ConfigError, ModelConfig
 from pyro_dsae.model import DSAE
 
 MODEL = "model.safetensors"  # the best weights of a run, in its folder
@@ -73,6 +74,31 @@ def load(path: str | Path, **parts: nn.Module) -> DSAE:
             "needs them passed again"
         ) from None
     return dsae.eval()
+
+
+def load_generative(dsae: DSAE, path: str | Path) -> None:
+    """Give ``dsae`` the generative model in a file that :func:`save` wrote; its guide stays.
+
+    Raises:
+        CheckpointError: as :func:`load`.
+        ConfigError: when the two differ in more than the guide.
+    """
+    config, weights = read(path)
+    for field in dataclasses.fields(config):
+        asked, held = getattr(dsae.config, field.name), getattr(config, field.name)
+        if asked != held and field.name not in GUIDE_FIELDS:
+            raise ConfigError(
+                f"{field.name} is {asked!r}, but that of the generative model in {path} is {held!r}"
+            )
+    prefix = "model."
+    parts = {name: value for name, value in weights.items() if name.startswith(prefix)}
+    try:
+        dsae.model.load_state_dict({name[len(prefix) :]: value for name, value in parts.items()})
+    except RuntimeError:
+        raise CheckpointError(
+            f"{path}: its weights do not fit the generative model; one with parts of your own "
+            "needs the same again"
+        ) from None
 
 
 def read(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:

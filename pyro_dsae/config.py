@@ -37,6 +37,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+# What only the guide and its training use; all the rest describes the generative model too.
+GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view")
+
+
 class ConfigError(ValueError):
     """An option has a value, or a name, that no model can have."""
 

@@ -91,7 +91,8 @@ class Guide(nn.Module, ABC):
             posterior = _dropped(posterior, self.static_dropout)
         f = draw("f", posterior)
         features = self.features(codes, f, lengths)
-        z_previous, state, steps = f.new_zeros(*f.shape[:-1], self.dynamic_dim), None, []
+        z_previous = codes.new_zeros(*f.shape[:-1], self.dynamic_dim)
+        state, steps = None, []
         # The recurrent state carries all of z_<t, hence the whole history.
         for t in pyro.markov(range(x.shape[1]), history=x.shape[1]):
             posterior, state = self.step(features[..., t, :], z_previous, state)

@@ -31,6 +31,8 @@ class GenerativeModel(nn.Module):
             the one that ``config`` describes.
     """
 
+    frozen = False
+
     def __init__(
         self, config: ModelConfig, prior: Prior | None = None, decoder: nn.Module | None = None
     ) -> None:
@@ -45,6 +47,18 @@ class GenerativeModel(nn.Module):
         if config.learn_scale:
             self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # knows the device
+
+    def freeze(self) -> None:
+        """Train this part no more: no gradients, and batch norm as in eval mode even in training.
+
+        A guide alone is trained then, on one and the same generative model.
+        """
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> GenerativeModel:
+        """Training mode, which a frozen model never enters."""
+        return super().train(mode and not self.frozen)
 
     @property
     def scale(self) -> float | Tensor:
@@ -63,7 +77,8 @@ class GenerativeModel(nn.Module):
 
     def draw_dynamic(self, f: Tensor, steps: int, lengths: Tensor | None, draw: Draw) -> Tensor:
         """z_1:T from its prior, shape (*, T, dynamic_dim); f gives the batch shape only."""
-        z_previous, state, z = f.new_zeros(*f.shape[:-1], self.config.dynamic_dim), None, []
+        z_previous = self.origin.new_zeros(*f.shape[:-1], self.config.dynamic_dim)
+        state, z = None, []
         # The LSTM's state carries all of z_<t, hence the whole history.
         for t in pyro.markov(range(steps), history=steps):
             prior, state = self.prior(z_previous, state)

@@ -26,6 +26,7 @@ LEAST = 640  # width of a sheet, so that titles have room
 LINE = 20  # height of a line of text
 STEP = 120  # milliseconds a frame; a GIF counts in tens
 GREY = 0.35  # of text that is not a title
+HIDDEN = 128  # grey level of a frame that is not observed
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,48 @@ def reconstructions(
             for name, x, y in zip(names, originals, drawn, strict=True)
         ],
     )
+
+
+def predictions(
+    title: str,
+    names: Sequence[str],
+    originals: Sequence[np.ndarray],
+    predicted: Sequence[np.ndarray],
+    context: int,
+) -> Figure:
+    """Each sequence above its first ``context`` frames and what is predicted to follow them.
+
+    The mean squared error a pixel is that of the predicted frames that have a truth.
+    """
+    blocks = []
+    for name, x, y in zip(names, originals, predicted, strict=True):
+        truth = x[context : context + len(y)]
+        label = f"predicted\nafter {context} true ones\n{_mse(y[: len(truth)], truth)}"
+        rows = [Row("true", x), Row(label, np.concatenate([x[:context], y]))]
+        blocks.append(Block(name, rows))
+    return sheet(title, blocks)
+
+
+def completions(
+    title: str,
+    names: Sequence[str],
+    originals: Sequence[np.ndarray],
+    completed: Sequence[np.ndarray],
+    observed: Sequence[np.ndarray],
+) -> Figure:
+    """Each sequence above what is observed of it, hidden frames in grey, and the completed one.
+
+    The mean squared error a pixel is that of the hidden frames.
+
+    Args:
+        observed: for each sequence bool (T,), True where a frame is observed.
+    """
+    blocks = []
+    for name, x, y, seen in zip(names, originals, completed, observed, strict=True):
+        shown = np.where(seen[:, None, None, None], x, np.uint8(HIDDEN))
+        label = "completed" if seen.all() else f"completed\n{_mse(y[~seen], x[~seen])}"
+        blocks.append(Block(name, [Row("true", x), Row("observed", shown), Row(label, y)]))
+    return sheet(title, blocks)
 
 
 def swaps(title: str, pairs: Sequence[Swap]) -> Figure:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
 from pyro_dsae.networks import DiagonalNormal
@@ -35,7 +36,8 @@ class StandardPrior(Prior):
     """p(z_t) = N(0, I): Das & Dandi (2018), section II."""
 
     def forward(self, z_previous: Tensor, state: Any) -> tuple[dist.Distribution, Any]:
-        zeros = z_previous.new_zeros(z_previous.shape)
+        # Zeros made from z_previous itself would count as an edge in pyro.render_model.
+        zeros = torch.zeros(z_previous.shape, dtype=z_previous.dtype, device=z_previous.device)
         return dist.Normal(zeros, zeros + 1).to_event(1), None
 
 

@@ -17,7 +17,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.checkpoint import MODEL, read, save
+from pyro_dsae.checkpoint import MODEL, load_generative, read, save
 from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast
@@ -53,6 +53,8 @@ class TrainingConfig:
             instructions for it.
         validation_fraction: fraction of the groups that is held out to choose the best weights.
         seed: drives the held-out part, the order of the data and the samples.
+        generative_from: a run, or a model file, whose generative model is taken and kept frozen, so
+            that a guide alone is trained; None for all that is trained.
     """
 
     epochs: int | None = None
@@ -69,6 +71,7 @@ class TrainingConfig:
     precision: str = "auto"
     validation_fraction: float = 0.05
     seed: int = 0
+    generative_from: str | None = None
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.minutes is not None:
@@ -173,9 +176,13 @@ def fit(
         "data": dict(sequences.origin),
     }
     training = _Training(dsae, train, validation, config, RunFolder(run, settings))
+    if config.generative_from is not None:
+        dsae.model.freeze()
     if resume:
         training.restore()
     else:
+        if config.generative_from is not None:
+            load_generative(dsae, config.generative_from)
         training.folder.create(training.state(), overwrite)
     devices = [training.device] if training.device.type == "cuda" else []
     # Pyro's validation costs as much as its sampling; the loss is checked at every step anyway.

@@ -202,7 +202,44 @@ def test_info_describes_a_run(run, data):
     assert ["epochs", "1"] in lines and ["model.guide", "factorized"] in lines
 
 
-COMMANDS = ["reconstruct", "swap", "similarity", "embed"]
+def test_predict_scores_each_step_and_draws_beyond_the_data(run):
+    facts = answer("predict", run, "--context", 5, "--horizon", 4, "--sequences", 2)
+    assert (facts["sequences"], facts["context"], facts["horizon"]) == (TEST, 5, 4)
+    for name in ("prediction_mse", "repeat_mse"):
+        *scored, beyond = facts[name]
+        assert beyond is None and all(mse > 0 for mse in scored)
+    assert facts["figures"] == [str(run / "figures" / "predict.png")]
+    beyond = picture(facts["figures"][0])
+    within = picture(answer("predict", run, "--context", 5, "--sequences", 2)["figures"][0])
+    assert beyond.height == within.height and beyond.width > within.width
+    lines = [line.split()[0] for line in dsae("predict", run, "--horizon", 5).stdout.splitlines()]
+    scored = [f"step_{t}" for t in (5, 6, 7, 8)]
+    assert [line.split(".")[1] for line in lines if "." in line] == scored * 2
+
+
+def test_predict_shows_sequences_that_are_longer_than_the_context(run, drawings):
+    call = ["predict", run, "--data", drawings, "--context", 2, "--sequences"]
+    facts = answer(*call, 2)
+    assert facts["sequences"] == 2 and len(facts["prediction_mse"]) == 1
+    message = "sequences is 3, but the part test has 2 sequences longer than 2 steps"
+    refused(dsae(*call, 3), 2, message)
+
+
+def test_complete_scores_the_hidden_frames_and_follows_its_seed(run):
+    facts = answer("complete", run, "--missing", 0.25, "--sequences", 2)
+    assert facts["hidden_frames"] == TEST * 2 and facts["missing"] == 0.25
+    assert facts["completion_mse"] > 0 and facts["nearest_mse"] > 0
+    assert picture(facts["figures"][0]).height > 2 * 3 * 128
+    assert facts == answer("complete", run, "--missing", 0.25, "--sequences", 2)
+    assert facts != answer("complete", run, "--missing", 0.25, "--sequences", 2, "--seed", 1)
+
+
+def test_complete_of_ragged_sequences(run, drawings):
+    facts = answer("complete", run, "--data", drawings, "--missing", 0.9)
+    assert facts["hidden_frames"] == 1 + 2 + 2 + 1  # one frame of each stays
+
+
+COMMANDS = ["reconstruct", "swap", "similarity", "predict", "complete", "embed"]
 
 
 def arguments(command, run, tmp_path):
@@ -282,6 +319,12 @@ def test_a_damaged_run_is_one_line(run):
         (["reconstruct", "--sequences", "28"], ["sequences is 28, but the part test has 27"]),
         (["reconstruct", "--seed", "-1"], ["--seed", "-1"]),
         (["sample", "--steps", "0"], ["--steps", "0"]),
+        (["predict", "--context", "8"], ["context is 8", "longest sequence, which has 8 steps"]),
+        (["predict", "--context", "0"], ["--context", "0"]),
+        (["predict", "--horizon", "0"], ["--horizon", "0"]),
+        (["predict", "--sequences", "28"], ["sequences is 28, but the part test has 27"]),
+        (["complete", "--missing", "0"], ["--missing", "0"]),
+        (["complete", "--missing", "1"], ["--missing", "1"]),
     ],
 )
 def test_a_bad_option_is_one_line_and_leaves_nothing(options, words, run):

@@ -8,12 +8,15 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 
+from pyro_dsae import load
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import SOURCES, SequenceFile
 
@@ -92,6 +95,54 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
 def test_a_bad_option_of_fit_is_one_line_and_leaves_nothing(options, code, message, data, tmp_path):
     result = dsae("fit", data, tmp_path / "run", *options)
     assert result.exit_code == code
+    assert message in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output and list(tmp_path.iterdir()) == []
+
+
+SMALL = "[model]\nchannels = [4, 4, 8, 8]\ncode_dim = 16\nhidden_dim = 8\nscale = 0.3\n"
+
+
+@pytest.fixture(scope="module")
+def generative(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generative")
+    (folder / "config.toml").write_text(SMALL)
+    call = ("fit", data, folder / "run", "--config", folder / "config.toml", "--epochs", 1)
+    assert dsae(*call, "--static-dropout", 0.1).exit_code == 0
+    return folder / "run"
+
+
+def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generative, tmp_path):
+    run = tmp_path / "run"
+    call = ("fit", data, run, "--guide", "full", "--generative-from", generative, "--epochs", 2)
+    assert dsae(*call).exit_code == 0
+    first, second = load(generative), load(run)
+    assert second.config == replace(first.config, guide="full", static_dropout=0.0)
+    assert all(
+        torch.equal(value, first.model.state_dict()[name])
+        for name, value in second.model.state_dict().items()
+    )
+    facts = json.loads(dsae("info", run, "--json").output)
+    assert facts["training"]["generative_from"] == str(generative)
+    assert facts["best"]["validation_elbo"] >= facts["last"]["validation_elbo"]
+    assert dsae("fit", data, run, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--prior", "standard"], 2, "prior is 'standard', but that of the generative model in"),
+        (["--scale", "0.5"], 2, "scale is 0.5, but that of the generative model"),
+        (["--learn-scale"], 2, "learn_scale is True, but that"),
+        (["--likelihood", "laplace"], 2, "likelihood is 'laplace', but that"),
+        (["--preset", "paper"], 2, "preset is 'paper', but the generative model of"),
+        (["--generative-from", "absent"], 1, "absent: no such file"),
+    ],
+)
+def test_what_would_change_the_generative_model_is_one_line(
+    options, code, message, data, generative, tmp_path
+):
+    result = dsae("fit", data, tmp_path / "run", "--generative-from", generative, *options)
+    assert result.exit_code == code, result.output
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output and list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Predictive, Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.inspect import get_model_relations
 from torch import nn
 
 from conftest import TINY, tiny_model
@@ -292,3 +293,21 @@ def test_every_model_of_a_process_learns_under_plain_svi(guide, frames):
             assert sum(losses[-5:]) < sum(losses[:5])
             still = [n for n, p in dsae.named_parameters() if torch.equal(start[n], p)]
             assert still == []
+
+
+@pytest.mark.parametrize(
+    ("guide", "prior", "inferred", "generated"),
+    [
+        ("full", "lstm", ["f", "z_0", "z_1"], ["z_0", "z_1"]),
+        ("factorized", "lstm", ["z_0", "z_1"], ["z_0", "z_1"]),
+        ("framewise", "standard", [], []),
+    ],
+)
+def test_the_graphs_that_pyro_draws_have_the_edges_of_the_factors(
+    guide, prior, inferred, generated, frames
+):
+    dsae, latents = tiny_model(guide=guide, prior=prior), ["f", "z_0", "z_1", "z_2"]
+    for program, parents in ((dsae.model, generated), (dsae.guide, inferred)):
+        edges = get_model_relations(program, (frames[:, :3],))["sample_sample"]
+        assert sorted(edges["z_2"]) == parents and edges["f"] == []
+        assert sorted(edges.get("x", latents)) == latents

@@ -6,11 +6,15 @@ from PIL import Image
 
 from pyro_dsae.plotting import (
     GAP,
+    LABELS,
+    MARGIN,
     Block,
     Row,
     Swap,
+    completions,
     gif,
     png,
+    predictions,
     reconstructions,
     sheet,
     swap_gif,
@@ -120,3 +124,36 @@ def test_reconstructions_stand_below_their_originals():
     texts = [text.get_text() for text in reconstructions("title", ["it"], [x], [y]).texts]
     error = (((x - y.astype(float)) / 255) ** 2).mean()
     assert texts == ["title", "it", "original", f"reconstruction\nMSE {error:.4f}"]
+
+
+def test_predictions_are_shown_after_their_context():
+    truth, predicted = frames(4), frames(3, seed=1)
+    page = page_of(predictions("title", ["name"], [truth], [predicted], context=2))
+    for row in (truth, np.concatenate([truth[:2], predicted])):
+        strip = np.concatenate([enlarged(frame, 2) for frame in row], axis=1)
+        assert contains(np.delete(page, gaps(len(row)), axis=1), strip)
+
+
+def test_hidden_frames_are_shown_in_grey():
+    truth, completed = frames(3), frames(3, seed=1)
+    seen = np.array([True, False, True])
+    page = page_of(completions("title", ["name"], [truth], [completed], [seen]))
+    hidden = np.full((128, 128, 3), 128, np.uint8)
+    observed = [enlarged(truth[0], 2), hidden, enlarged(truth[2], 2)]
+    strip = np.concatenate(observed, axis=1)
+    assert contains(np.delete(page, gaps(3), axis=1), strip)
+    assert contains(page, enlarged(completed[1], 2))
+
+
+def page_of(figure) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(png(figure))))[..., :3]
+
+
+def enlarged(frame: np.ndarray, factor: int) -> np.ndarray:
+    return frame.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def gaps(count: int) -> list[int]:
+    """Columns of the page between the frames of a row, which are 128 pixels wide."""
+    left = MARGIN + LABELS
+    return [left + n * (128 + GAP) + 128 + g for n in range(count - 1) for g in range(GAP)]

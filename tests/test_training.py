@@ -1,7 +1,9 @@
+import copy
 import dataclasses
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -384,3 +386,53 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
 def test_a_bad_option_is_named(options, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{}, {"learn_scale": True}])
+def test_a_guide_is_fitted_to_a_generative_model_that_stays_as_it_is(sequences, tmp_path, options):
+    first = fit_(model(guide="framewise", **options), sequences, tmp_path / "first", SHORT)
+    config = dataclasses.replace(SHORT, epochs=2, generative_from=str(tmp_path / "first"))
+    torch.manual_seed(1)
+    second = DSAE(ModelConfig(**{**TINY, "guide": "full", **options}))
+    before = copy.deepcopy(second.guide)
+    in_training_mode = []
+    second.guide.register_forward_pre_hook(
+        lambda guide, _: in_training_mode.append((guide.training, second.model.decoder.training))
+    )
+    fit_(second, sequences, tmp_path / "second", config)
+    assert in_training_mode.count((True, False)) == 2 * 4  # so the guide's batch norm still learns
+    for trained in (second, load(tmp_path / "second")):
+        assert_equal_weights(trained.model, first.model)
+    assert not any(parameter.requires_grad for parameter in second.model.parameters())
+    after = second.guide.state_dict()
+    changed = [name for name, value in before.state_dict().items() if not value.equal(after[name])]
+    assert changed == list(after)
+
+
+def test_a_frozen_run_resumes_bit_for_bit(sequences, tmp_path):
+    fit_(model(), sequences, tmp_path / "first", SHORT)
+    config = dataclasses.replace(SHORT, generative_from=str(tmp_path / "first"))
+    whole = fit_(model(guide="full"), sequences, tmp_path / "whole", config)
+
+    def stop(line):
+        if line["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_(model(guide="full"), sequences, tmp_path / "parts", config, on_epoch=stop)
+    shutil.rmtree(tmp_path / "first")
+    parts = fit_(model(guide="full"), sequences, tmp_path / "parts", config, resume=True)
+    assert_equal_weights(parts, whole)
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
+
+
+def test_a_generative_model_of_another_config_is_refused_and_leaves_nothing(sequences, tmp_path):
+    fit_(model(), sequences, tmp_path / "first", dataclasses.replace(SHORT, epochs=1))
+    config = dataclasses.replace(SHORT, generative_from=str(tmp_path / "first"))
+    with pytest.raises(ConfigError, match="static_dim is 4, but that of the generative model in"):
+        fit_(model(static_dim=4), sequences, tmp_path / "run", config)
+    own = model()
+    own.model.decoder = nn.Linear(8, 3)
+    with pytest.raises(CheckpointError, match="parts of your own needs the same again"):
+        fit_(own, sequences, tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()

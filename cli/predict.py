@@ -1,0 +1,74 @@
+"""``dsae predict``: the frames after a context, beside the true ones."""
+
+import click
+import torch
+
+from pyro_dsae.analyses.predict import predict as predict_frames
+from pyro_dsae.analyses.predict import prediction_errors
+from pyro_dsae.cli import options
+from pyro_dsae.plotting import png, predictions
+
+
+@click.command()
+@options.run_argument
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="How many frames the model sees.",
+)
+@click.option(
+    "--horizon",
+    type=click.IntRange(min=1),
+    help="How many frames to predict; if left out, all that the data have.",
+)
+@options.data_option
+@options.part_option
+@options.shown_option
+@options.out_option
+@options.seed_option("the sequences shown")
+@options.device_option
+@options.json_option
+def predict(
+    run: str,
+    context: int,
+    horizon: int | None,
+    data: str | None,
+    part: str,
+    sequences: int,
+    out: str | None,
+    seed: int,
+    device: torch.device,
+    as_json: bool,
+) -> None:
+    """Predict frames from those before; print the error of each step over the whole part.
+
+    Beside it stands the error of repeating the last frame seen. Steps beyond the data are drawn,
+    but have no error.
+    """
+    with options.open_run(run, data, part, device) as opened:
+        errors = prediction_errors(opened.dsae, opened.sequences, context, horizon)
+        shown = opened.choose("sequences", sequences, seed, longer_than=context)
+        seen = opened.sequences.x[shown, :context]
+        figure = predictions(
+            f"Predictions: {opened.title}",
+            [opened.describe(i) for i in shown],
+            [opened.frames(i) for i in shown],
+            list(predict_frames(opened.dsae, seen, len(errors.mse))),
+            context,
+        )
+        facts = {
+            **opened.about(),
+            "sequences": errors.sequences,
+            "context": context,
+            "horizon": len(errors.mse),
+            "prediction_mse": errors.mse,
+            "repeat_mse": errors.repeat_mse,
+        }
+    paths = options.write_figures(run, out, {"predict.png": png(figure)})
+    if not as_json:  # lines that name their steps
+        for name in ("prediction_mse", "repeat_mse"):
+            steps = enumerate(facts[name], start=context + 1)
+            facts[name] = {f"step_{t}": mse for t, mse in steps if mse is not None}
+    options.print_facts({**facts, "figures": paths}, as_json)

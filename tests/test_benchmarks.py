@@ -1,0 +1,39 @@
+"""The benchmarks run, here on next to nothing."""
+
+import re
+import subprocess
+import sys
+
+import torch
+
+from conftest import ROOT
+from pyro_dsae import DSAE, ModelConfig, load, save
+from pyro_dsae.datasets import prepare
+
+TINY = {"channels": (2, 2, 4, 4), "code_dim": 8, "hidden_dim": 6, "static_dim": 4, "dynamic_dim": 2}
+
+
+def test_the_table_of_bounds_has_three_guides_of_one_generative_model(tmp_path):
+    prepare("moving-shapes", tmp_path / "x.h5", characters=8, motions=2, size=32, steps=3)
+    generative = DSAE(ModelConfig(frame_shape=(3, 32, 32), **TINY))
+    save(generative, tmp_path / "model.safetensors")
+    call = ["docs.md", "guides", "--on", "x.h5", "model.safetensors", "--epochs", "1"]
+    command = [sys.executable, ROOT / "benchmarks" / "bounds.py", *call, "--sequences", "3"]
+
+    def page() -> str:
+        subprocess.run([*command, "--batch-size", "4"], cwd=tmp_path, check=True)
+        return (tmp_path / "docs.md").read_text()
+
+    written = page()
+    rows = re.findall(r"^\| moving-shapes \| `(\w+)` \| (.*) \|$", written, re.MULTILINE)
+    assert [guide for guide, _ in rows] == ["full", "factorized", "framewise"]
+    for guide, cells in rows:
+        values = [[float(part) for part in cell.split(" ± ")] for cell in cells.split(" | ")]
+        (elbo, _), (_, _), (most, _), (gap, error) = values
+        assert gap >= 0 and error >= 0 and abs(most - elbo - gap) < 0.02  # rounded to 0.01
+        fitted = load(tmp_path / "guides" / "moving-shapes" / guide).model.state_dict()
+        for name, value in generative.model.state_dict().items():
+            assert torch.equal(value, fitted[name])
+    for fact in ("--on x.h5 model.safetensors", "3 of", "1 epochs, seed 0", "commit "):
+        assert fact in written
+    assert page() == written  # nothing is fitted again
