@@ -74,7 +74,9 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")
 @_training_option(
-    "generative_from", str, "Run whose generative model is kept frozen; a guide alone is fitted."
+    "generative_from",
+    click.Path(),
+    "Run whose generative model is kept frozen; a guide alone is fitted.",
 )
 @device_option
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")

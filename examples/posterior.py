@@ -17,7 +17,7 @@ from torch import Tensor
 from common import moving_shapes, trained_model
 
 
-def main(train_steps: int = 200, steps: int = 300, draws: int = 150) -> dict[str, Any]:
+def main(train_steps: int = 200, steps: int = 300, draws: int = 100) -> dict[str, Any]:
     pyro.set_rng_seed(0)
     x, _ = moving_shapes(steps=3)
     # Few and weakly determined latents: the Markov chain has to find its way among all of them.
