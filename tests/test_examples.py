@@ -52,18 +52,16 @@ def predictive(module):
 def posterior(module):
     """The Markov chain and the normal that is fitted to this one sequence know each other's mean.
 
-    Within the sum of their standard deviations, since the chain is short and f weakly determined;
-    the little trained guide is further away.
+    Within one standard deviation of each latent; the little trained guide need not.
     """
-    found = module.main(train_steps=20, steps=250, draws=60)
+    found = module.main(train_steps=60, steps=250, draws=60)
     assert found["bounds"]["AutoNormal"] > found["bounds"]["guide"]
     for site in ("f", "z_0", "z_1", "z_2"):
         assert set(found["samples"]) == {"guide", "AutoNormal", "NUTS"}
         fitted, chain = (
             found["samples"][name][site].reshape(60, -1) for name in ("AutoNormal", "NUTS")
         )
-        margin = fitted.std(dim=0) + chain.std(dim=0)
-        assert ((fitted.mean(dim=0) - chain.mean(dim=0)).abs() < margin).all()
+        assert ((fitted.mean(dim=0) - chain.mean(dim=0)).abs() < chain.std(dim=0)).all()
 
 
 def own_parts(module):
