@@ -40,30 +40,33 @@ class RunFolder:
     def create(self, state: Mapping[str, Any], overwrite: bool = False) -> None:
         """Make the folder with its config and the first checkpoint, whole or not at all.
 
-        With ``overwrite`` the files of an earlier run go; anything else in the folder stays.
+        With ``overwrite`` the files of an earlier run go, once the new ones are there; anything
+        else in the folder stays.
         Raises TrainingError when the folder holds a run already.
         """
         files = [self.path / name for name in (CONFIG, METRICS, CHECKPOINT, MODEL)]
         if self.path.exists() and not self.path.is_dir():
             raise TrainingError(f"{self.path}: is a file; choose another name for the run's folder")
-        if any(file.exists() for file in files) and not overwrite:
+        held = any(file.exists() for file in files)
+        if held and not overwrite:
             raise TrainingError(
                 f"{self.path}: holds a run already; go on with --resume (resume=True), replace it "
                 "with --overwrite (overwrite=True), or choose another folder"
             )
         made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            file.unlink(missing_ok=True)
         try:
             self.save(state)
             about = {**self.settings, "versions": {name: _version(name) for name in PACKAGES}}
             write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
         except BaseException:
-            (self.path / CHECKPOINT).unlink(missing_ok=True)
+            if not held:
+                (self.path / CHECKPOINT).unlink(missing_ok=True)
             if made:
                 self.path.rmdir()
             raise
+        for name in (METRICS, MODEL):
+            (self.path / name).unlink(missing_ok=True)
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Write one line an epoch."""

@@ -309,6 +309,15 @@ def test_a_model_with_parts_of_its_own_is_trained_and_loaded(sequences, tmp_path
         load(tmp_path / "run")
 
 
+def test_a_run_is_kept_where_there_is_no_room_to_overwrite_it(sequences, tmp_path, request):
+    fit_(model(), sequences, tmp_path / "run", SHORT)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    request.getfixturevalue("little_space")
+    with pytest.raises(CheckpointError, match="checkpoint.pt: cannot write"):
+        fit_(model(code_dim=100), sequences, tmp_path / "run", SHORT, overwrite=True)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+
 def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):
     with pytest.raises(CheckpointError, match="checkpoint.pt: cannot write"):
         fit_(model(code_dim=100), sequences, tmp_path / "run", SHORT)
