@@ -10,7 +10,7 @@ from pyro_dsae.plotting import completions, png
 
 
 @click.command()
-@options.run_argument
+@options.picture_options("the frames hidden and the sequences shown")
 @click.option(
     "--missing",
     type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
@@ -18,13 +18,7 @@ from pyro_dsae.plotting import completions, png
     show_default=True,
     help="Fraction of the frames of each sequence to hide; never all.",
 )
-@options.data_option
-@options.part_option
 @options.shown_option
-@options.out_option
-@options.seed_option("the frames hidden and the sequences shown")
-@options.device_option
-@options.json_option
 def complete(
     run: str,
     missing: float,

@@ -1,5 +1,6 @@
 """``dsae fit``: train a model on a file of sequences."""
 
+import dataclasses
 import resource
 import sys
 import time
@@ -26,15 +27,6 @@ from pyro_dsae.training import PRECISIONS, Step
 from pyro_dsae.views import VIEWS
 
 TABLES = ("preset", "model", "training")
-MODEL_OPTIONS = (
-    "guide",
-    "prior",
-    "likelihood",
-    "scale",
-    "learn_scale",
-    "static_dropout",
-    "dynamic_view",
-)
 REFRESH_SECONDS = 0.5
 
 
@@ -103,7 +95,11 @@ def fit(
     tables = read_config(run) if resume else _read_toml(config) if config else {}
     changes = {
         **tables.get("model", {}),
-        **{key: given.pop(key) for key in MODEL_OPTIONS if key in given},
+        **{
+            field.name: given.pop(field.name)
+            for field in dataclasses.fields(ModelConfig)
+            if field.name in given
+        },
     }
     preset = preset or tables.get("preset")
     training = TrainingConfig.preset(

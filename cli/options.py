@@ -64,6 +64,26 @@ def seed_option(of: str) -> Callable:
     )
 
 
+def picture_options(of: str) -> Callable:
+    """What every command takes that draws a run's sequences, with the seed of something."""
+    shared = (
+        run_argument,
+        data_option,
+        part_option,
+        out_option,
+        seed_option(of),
+        device_option,
+        json_option,
+    )
+
+    def add(command: Callable) -> Callable:
+        for option in reversed(shared):
+            command = option(command)
+        return command
+
+    return add
+
+
 @dataclass(frozen=True)
 class Run:
     """A trained model and the part of a data file that a command works on.

@@ -10,7 +10,7 @@ from pyro_dsae.plotting import png, predictions
 
 
 @click.command()
-@options.run_argument
+@options.picture_options("the sequences shown")
 @click.option(
     "--context",
     type=click.IntRange(min=1),
@@ -23,13 +23,7 @@ from pyro_dsae.plotting import png, predictions
     type=click.IntRange(min=1),
     help="How many frames to predict; if left out, all that the data have.",
 )
-@options.data_option
-@options.part_option
 @options.shown_option
-@options.out_option
-@options.seed_option("the sequences shown")
-@options.device_option
-@options.json_option
 def predict(
     run: str,
     context: int,

@@ -11,14 +11,8 @@ from pyro_dsae.plotting import png, reconstructions
 
 
 @click.command()
-@options.run_argument
-@options.data_option
-@options.part_option
+@options.picture_options("the sequences shown")
 @options.shown_option
-@options.out_option
-@options.seed_option("the sequences shown")
-@options.device_option
-@options.json_option
 def reconstruct(
     run: str,
     data: str | None,

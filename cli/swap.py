@@ -17,9 +17,7 @@ SHOWN = 3
 
 
 @click.command()
-@options.run_argument
-@options.data_option
-@options.part_option
+@options.picture_options("the pairs, shown and scored")
 @click.option(
     "--pairs", type=click.IntRange(min=1), help=f"How many seeded pairs to show; {SHOWN} if not."
 )
@@ -31,10 +29,6 @@ SHOWN = 3
     metavar="I J",
     help="Show these two sequences, by their indices in the part; can be repeated.",
 )
-@options.out_option
-@options.seed_option("the pairs, shown and scored")
-@options.device_option
-@options.json_option
 def swap(
     run: str,
     data: str | None,

@@ -216,6 +216,7 @@ class _Training:
         dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
         self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate, fused=True)
         self.history: list[dict[str, Any]] = []
+        self.steps = math.ceil(len(train) / config.batch_size)  # of an epoch
         self.step = 0  # within the epoch
         self.totals: dict[str, Tensor] = {}  # of the epoch so far
         self.epoch_seconds = 0.0
@@ -247,14 +248,10 @@ class _Training:
         self.folder.write_metrics(self.history)  # without an epoch that no checkpoint holds
 
     @property
-    def epochs_done(self) -> float:
-        return len(self.history) + self.step * self.config.batch_size / len(self.train)
-
-    @property
     def progress(self) -> float:
         """Fraction of the training that is done."""
         if self.config.minutes is None:
-            return self.epochs_done / self.config.epochs
+            return (len(self.history) + self.step / self.steps) / self.config.epochs
         return min(1.0, (time.perf_counter() - self.started) / (60 * self.config.minutes))
 
     @property
@@ -271,9 +268,8 @@ class _Training:
         estimator = ESTIMATORS[config.estimator](**options)
         loss_module = estimator(self.dsae.model, self.dsae.guide)
         order = np.random.default_rng([config.seed, len(self.history)]).permutation(len(self.train))
-        steps = math.ceil(len(order) / config.batch_size)
         before = time.perf_counter() - self.epoch_seconds
-        while self.step < steps:
+        while self.step < self.steps:
             rate = self._set_learning_rate()
             start = self.step * config.batch_size
             chosen = order[start : start + config.batch_size]
@@ -318,15 +314,14 @@ class _Training:
         return rate
 
     def _take_step(self, estimator: Any, loss_module: nn.Module, chosen: np.ndarray) -> None:
-        position = len(self.history), self.step
         warmup = self.config.kl_warmup
-        batches = math.ceil(len(self.train) / self.config.batch_size)
-        warm = min(1.0, (position[0] + (position[1] + 1) / batches) / warmup) if warmup else 1.0
+        epochs = len(self.history) + (self.step + 1) / self.steps
+        warm = min(1.0, epochs / warmup) if warmup else 1.0
         weights = warm * self.config.kl_f_weight, warm * self.config.kl_z_weight
         x, mask = self.train.batch(chosen, self.device)
         # Every step draws from a stream of its own, so resuming needs no state of a generator.
-        stream = np.random.SeedSequence([self.config.seed, *position]).generate_state(1)[0]
-        torch.manual_seed(int(stream))
+        position = [self.config.seed, len(self.history), self.step]
+        torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         loss = loss_module(x, mask, *weights) / len(chosen)
         self.optimizer.zero_grad()
         loss.backward()
