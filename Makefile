@@ -15,8 +15,7 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 demo: install
 	mkdir -p $(DEMO)
 	$(BIN)/dsae prepare toy-sprites $(DEMO)/toy-sprites.h5 --overwrite
-	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --minutes 4 --overwrite \
-	  --static-dropout 0.1 --dynamic-view colour
+	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --minutes 4 --overwrite
 	$(BIN)/dsae reconstruct $(DEMO)/run
 	$(BIN)/dsae swap $(DEMO)/run
 

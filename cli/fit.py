@@ -62,6 +62,9 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @_training_option("kl_z_weight", float, "Weight of KL_z in the loss.")
 @_training_option("kl_warmup", int, "Epochs over which the KL weights rise from 0.")
 @_training_option("free_bits", float, "Nats that f and each z_t may cost for nothing.")
+@_training_option(
+    "static_dropout_until", float, "Fraction of the training over which it falls to 0."
+)
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")

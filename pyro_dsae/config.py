@@ -24,15 +24,24 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "training": {"epochs": 50, "batch_size": 16, "learning_rate": 1e-3},
     },
     # Trains in minutes on a CPU, where many cheap steps learn faster than few good ones. The lstm
-    # prior keeps identity out of z.
+    # prior, the view and the weight of KL_z keep appearance out of z, static dropout motion out of
+    # f: docs/recipe.md.
     "small": {
         "model": {
             "prior": "lstm",
             "channels": (16, 32, 64, 128),
             "code_dim": 256,
             "hidden_dim": 128,
+            "static_dropout": 0.1,
+            "dynamic_view": "colour",
         },
-        "training": {"epochs": 10, "batch_size": 8, "learning_rate": 3e-3},
+        "training": {
+            "epochs": 10,
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "kl_z_weight": 2.0,
+            "static_dropout_until": 0.4,
+        },
     },
 }
 

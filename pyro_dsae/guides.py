@@ -31,7 +31,8 @@ class Guide(nn.Module, ABC):
     Two things happen in training mode only, to keep apart what f and z carry. With probability
     ``static_dropout`` a sequence's q(f | x) is replaced by p(f), so that z has to carry what it can
     without f: the loss becomes (1 - rate) ELBO[q(f | x) q(z | ...)] + rate ELBO[p(f) q(z | ...)],
-    an average of two bounds on log p(x). And z is inferred from ``view(x)``, see
+    an average of two bounds on log p(x). The trainer lets the rate fall to 0, see
+    :class:`~pyro_dsae.training.TrainingConfig`. And z is inferred from ``view(x)``, see
     :mod:`pyro_dsae.views`.
 
     Args:
@@ -127,14 +128,6 @@ def _dropped(posterior: dist.Independent, rate: float) -> dist.Independent:
     return dist.Normal(posterior.mean * keep, scale).to_event(1)
 
 
-def _recurrent_step(
-    cell: nn.RNNCell, inputs: Tensor, state: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """One step of ``cell`` on inputs (*, D): the output (*, hidden) and the flat state."""
-    state = cell(inputs.reshape(-1, inputs.shape[-1]), state)
-    return state.reshape(*inputs.shape[:-1], -1), state
-
-
 class FullGuide(Guide):
     """q(z_t | z_<t, x_1:T, f): Das & Dandi (2018), section II.A.
 
@@ -146,18 +139,22 @@ class FullGuide(Guide):
     ) -> None:
         super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
         self.dynamic_summary = BiLSTM(code_dim + static_dim, hidden_dim)
-        self.cell = nn.RNNCell(2 * hidden_dim + dynamic_dim, hidden_dim)
+        self.from_codes = nn.Linear(2 * hidden_dim, hidden_dim)
+        self.from_past = nn.Linear(dynamic_dim + hidden_dim, hidden_dim, bias=False)
         self.output = DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE)
 
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
         steps = codes.shape[-2]
         codes = codes.expand(*f.shape[:-1], *codes.shape[-2:])  # f may have particles on the left
         f = f.unsqueeze(-2).expand(*f.shape[:-1], steps, f.shape[-1])
-        return self.dynamic_summary(torch.cat([codes, f], dim=-1), lengths)[0]
+        # What does not depend on z is computed for all steps at once.
+        return self.from_codes(self.dynamic_summary(torch.cat([codes, f], dim=-1), lengths)[0])
 
     def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
-        hidden, state = _recurrent_step(self.cell, torch.cat([feature, z_previous], dim=-1), state)
-        return self.output(hidden), state
+        state = torch.zeros_like(feature) if state is None else state
+        past = self.from_past(torch.cat([z_previous, state], dim=-1))
+        state = torch.tanh(feature + past)
+        return self.output(state), state
 
 
 class FactorizedGuide(Guide):
@@ -172,17 +169,19 @@ class FactorizedGuide(Guide):
     ) -> None:
         super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
         self.cell = nn.RNNCell(dynamic_dim, hidden_dim)
-        self.join = nn.Linear(code_dim + hidden_dim, hidden_dim)
+        self.from_code = nn.Linear(code_dim, hidden_dim)
+        self.from_past = nn.Linear(hidden_dim, hidden_dim, bias=False)
         self.output = nn.Sequential(
             nn.LeakyReLU(SLOPE), DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE)
         )
 
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
-        return codes.expand(*f.shape[:-1], *codes.shape[-2:])
+        return self.from_code(codes).expand(*f.shape[:-1], codes.shape[-2], -1)
 
     def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
-        hidden, state = _recurrent_step(self.cell, z_previous, state)
-        return self.output(self.join(torch.cat([feature, hidden], dim=-1))), state
+        state = self.cell(z_previous.reshape(-1, z_previous.shape[-1]), state)
+        past = self.from_past(state).reshape(*z_previous.shape[:-1], -1)
+        return self.output(feature + past), state
 
 
 class FramewiseGuide(Guide):

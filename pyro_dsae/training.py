@@ -48,6 +48,8 @@ class TrainingConfig:
         kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
         free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's. See
             :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
+        static_dropout_until: fraction of the training over which the model's static dropout falls
+            to 0, along a line. By then z carries what happens; later it would take up appearance.
         estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
@@ -67,6 +69,7 @@ class TrainingConfig:
     kl_z_weight: float = 1.0
     kl_warmup: int = 0
     free_bits: float = 0.0
+    static_dropout_until: float = 1.0
     estimator: str = "analytic"
     precision: str = "auto"
     validation_fraction: float = 0.05
@@ -85,7 +88,8 @@ class TrainingConfig:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
-        for field in ("minutes", "learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight"):
+        positive = ("minutes", "learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight")
+        for field in (*positive, "static_dropout_until"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
         for field in ("kl_warmup", "free_bits", "seed"):
@@ -270,7 +274,7 @@ class _Training:
         order = np.random.default_rng([config.seed, len(self.history)]).permutation(len(self.train))
         before = time.perf_counter() - self.epoch_seconds
         while self.step < self.steps:
-            rate = self._set_learning_rate()
+            rate = self._set_rates()
             start = self.step * config.batch_size
             chosen = order[start : start + config.batch_size]
             self._take_step(estimator, loss_module, chosen)
@@ -305,9 +309,12 @@ class _Training:
         self.folder.write_metrics(self.history)
         return metrics
 
-    def _set_learning_rate(self) -> float:
-        final = self.config.final_rate
-        falling = 0.5 * (1 + math.cos(math.pi * self.progress))
+    def _set_rates(self) -> float:
+        """Set the learning rate and the rate of static dropout; returns the former."""
+        progress, final = self.progress, self.config.final_rate
+        left = max(0.0, 1 - progress / self.config.static_dropout_until)
+        self.dsae.guide.static_dropout = left * self.dsae.config.static_dropout
+        falling = 0.5 * (1 + math.cos(math.pi * progress))
         rate = self.config.learning_rate * (final + (1 - final) * falling)
         for group in self.optimizer.param_groups:
             group["lr"] = rate

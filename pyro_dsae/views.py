@@ -7,13 +7,14 @@ averages bounds that are each valid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-INVERTED = 0.5  # how often brightness is turned round
-GAIN = (0.5, 1.5)
+FREQUENCY = 4.0  # radians for a channel that goes from 0 to 1: shades of one colour part, too
+DARKEST = 0.1  # what is drawn is seen
 
 View = Callable[[Tensor], Tensor]
 
@@ -21,18 +22,18 @@ View = Callable[[Tensor], Tensor]
 def colour(x: Tensor) -> Tensor:
     """Frames in colours of which only the shapes are left, shape (B, T, C, H, W), in [0, 1].
 
-    For each sequence the channels are mixed by one random non-negative matrix, scaled by one gain
-    and, half the time, inverted. Black stays black, so a black background stays a background.
+    For each sequence one random smooth map from colours to colours, a sine of a random affine map:
+    what has one colour keeps one, but it may be any, and light may come out darker than dark. A
+    mixture of the channels would not do: it keeps the shading, by which a palette can be told.
+    Black stays black, so a black background stays a background.
     """
     batch, _, channels = x.shape[:3]
-    mix = torch.rand(batch, channels, channels, device=x.device, dtype=x.dtype)
-    gain = torch.empty(batch, 1, 1, device=x.device, dtype=x.dtype).uniform_(*GAIN)
-    mix = gain * mix / mix.sum(dim=-1, keepdim=True)
+    frequency = FREQUENCY * torch.randn(batch, channels, channels, device=x.device, dtype=x.dtype)
+    phase = 2 * math.pi * torch.rand(batch, 1, channels, device=x.device, dtype=x.dtype)
     pixels = x.movedim(2, -1)  # (B, T, H, W, C), as it lies in memory
-    mixed = (pixels.flatten(1, 3) @ mix.mT).reshape(pixels.shape).clamp(max=1)
-    inverted = torch.rand(batch, 1, 1, 1, 1, device=x.device) < INVERTED
-    seen = pixels.amax(dim=-1, keepdim=True) > 0
-    return torch.where(inverted & seen, 1 - mixed, mixed).movedim(-1, 2)
+    waves = torch.baddbmm(phase, pixels.flatten(1, 3), frequency).sin_().reshape(pixels.shape)
+    drawn = waves.mul_((1 - DARKEST) / 2).add_((1 + DARKEST) / 2)
+    return (drawn * (pixels.amax(dim=-1, keepdim=True) > 0)).movedim(-1, 2)
 
 
 VIEWS: dict[str, View | None] = {"none": None, "colour": colour}

@@ -72,6 +72,14 @@ def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
     assert weights == rising[:4] + held_out + rising[4:] + held_out
 
 
+def test_static_dropout_falls_along_a_line_to_zero(sequences, tmp_path):
+    dsae, rates = model(static_dropout=0.2), []
+    config = dataclasses.replace(SHORT, epochs=2, static_dropout_until=0.5)
+    on_step = lambda step: rates.append(dsae.guide.static_dropout)  # noqa: E731
+    fit_(dsae, sequences, tmp_path / "run", config, on_step=on_step)
+    assert rates == pytest.approx([0.2, 0.15, 0.1, 0.05, 0.0, 0.0, 0.0, 0.0])
+
+
 def test_with_all_kl_free_the_prior_stays_as_it_was(sequences, tmp_path):
     config = dataclasses.replace(SHORT, epochs=1, free_bits=1e6)
     dsae = fit_(model(), sequences, tmp_path / "run", config)
@@ -389,6 +397,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"free_bits": -1.0}, "free_bits is -1.0.*negative"),
         ({"free_bits": 1.0, "estimator": "sampled"}, "free_bits is 1.0.*use 'analytic'"),
         ({"kl_warmup": -1}, "kl_warmup is -1"),
+        ({"static_dropout_until": 0.0}, "static_dropout_until is 0.0.*positive"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
+from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -27,20 +29,24 @@ class _Parts:
 
     parts: dict[str, Tensor]
 
-    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)  # type: ignore
-        with torch.no_grad():
-            kl = {name: _kl(model_trace, guide_trace, name).sum() for name in _latents(guide_trace)}
-            self.parts = {
-                "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
-                "kl_f": kl.pop("f"),
-                "kl_z": torch.stack(list(kl.values())).sum(),
-            }
-        return model_trace, guide_trace
+    def _keep(self, model_trace: Trace, kl: dict[str, Tensor]) -> None:
+        of_z = [value.detach() for name, value in kl.items() if name != "f"]
+        self.parts = {
+            "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
+            "kl_f": kl["f"].detach(),
+            "kl_z": torch.stack(of_z).sum(),
+        }
 
 
 class SampledELBO(_Parts, Trace_ELBO):
     """Both log q and log p at the samples: Pyro's ``Trace_ELBO``, valid for any guide."""
+
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+        model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
+        with torch.no_grad():
+            sites = _latents(guide_trace)
+            self._keep(model_trace, {name: _kl(model_trace, guide_trace, name) for name in sites})
+        return model_trace, guide_trace
 
 
 class AnalyticELBO(_Parts, TraceMeanField_ELBO):
@@ -57,17 +63,30 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
         super().__init__(**options)
         self.free_bits = free_bits
 
+    def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
+        if is_validation_enabled():
+            return super()._get_trace(model, guide, args, kwargs)
+        # Without the checks, and without log q and log p of every latent, which no term here needs.
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs)
+        model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+        return model_trace, guide_trace
+
     def _differentiable_loss_particle(
         self, model_trace: Trace, guide_trace: Trace
     ) -> tuple[Any, Tensor]:
-        if not self.free_bits:
-            return super()._differentiable_loss_particle(model_trace, guide_trace)
-        loss = -model_trace.nodes["x"]["log_prob_sum"]
+        loss, kl = 0.0, {}
+        for name, site in model_trace.nodes.items():
+            if site["type"] == "sample" and site["is_observed"]:
+                loss = loss - site["log_prob_sum"]
         for name in _latents(guide_trace):
             site = guide_trace.nodes[name]
-            kl = _kl(model_trace, guide_trace, name)
-            free = scale_and_mask(torch.full_like(kl, self.free_bits), mask=site["mask"])
-            loss = loss + site["scale"] * torch.maximum(free.sum(), kl.sum())
+            kl[name] = cost = _kl(model_trace, guide_trace, name)
+            if self.free_bits:
+                free = cost.new_full(site["fn"].batch_shape, self.free_bits)
+                cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
+            loss = loss + site["scale"] * cost
+        self._keep(model_trace, kl)
         return loss.item(), loss
 
 
@@ -76,10 +95,10 @@ def _latents(trace: Trace) -> list[str]:
 
 
 def _kl(model_trace: Trace, guide_trace: Trace, name: str) -> Tensor:
-    """KL(q || p) of one site in nats, shape (*, B); 0 where the site is masked."""
+    """KL(q || p) of one site in nats, summed over the sequences where it is not masked."""
     site = guide_trace.nodes[name]
     kl = kl_divergence(site["fn"], model_trace.nodes[name]["fn"])
-    return scale_and_mask(kl, mask=site["mask"])
+    return scale_and_mask(kl, mask=site["mask"]).sum()
 
 
 ESTIMATORS = {"sampled": SampledELBO, "analytic": AnalyticELBO}
