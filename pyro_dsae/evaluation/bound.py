@@ -64,7 +64,7 @@ class BoundScores:
 
 
 def bound_scores(
-    dsae: DSAE, sequences: Sequences, particles: int = 64, at_most: int = 100, seed: int = 0
+    dsae: DSAE, sequences: Sequences, particles: int = 64, at_most: int = 64, seed: int = 0
 ) -> BoundScores:
     """The ELBO of all sequences, and L_K of ``at_most`` random ones. ``dsae`` is in eval mode.
 

@@ -22,7 +22,7 @@ from sklearn.tree import DecisionTreeClassifier
 from pyro_dsae.analyses.codes import Codes
 
 BINS = 20
-TREES = 50
+TREES = 20
 AT_MOST = 4000  # sequences
 
 _INFORMATION = f"mutual information in a histogram of {BINS} bins of one width for each unit"

@@ -22,8 +22,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pyro_dsae.analyses.codes import Codes
+from pyro_dsae.analyses.codes import Codes, encode
 from pyro_dsae.analyses.pairs import numbered
+from pyro_dsae.model import DSAE
+from pyro_dsae.sequences import Sequences
 
 BOOSTED = 3000  # train sequences of gradient boosting
 TREES = 200  # of gradient boosting, over all classes
@@ -98,12 +100,20 @@ class Probes:
     dynamic_from_f: Leakage | None
 
 
+def draw_parts(dsae: DSAE, train: Sequences, test: Sequences, seed: int = 0) -> tuple[Codes, Codes]:
+    """One draw from q for each sequence of both parts. ``dsae`` is in eval mode.
+
+    Each part has noise of its own. Were it the same, and the parts in the same order of classes, a
+    probe could learn the class by the noise.
+    """
+    return encode(dsae, train, 2 * seed), encode(dsae, test, 2 * seed + 1)
+
+
 def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -> Probes:
     """Fit the probes on ``train`` and score them on ``test``.
 
     Args:
-        train: draws from q, that is ``encode(dsae, sequences, seed)``, of the train part.
-        test: the same of the test part.
+        train, test: codes of the parts, by :func:`draw_parts`.
         targets: the factors that have classes.
         seed: of the subset of the train part, of the steps and of gradient boosting.
     """
