@@ -7,6 +7,7 @@ import click
 from pyro_dsae.checkpoint import CheckpointError
 from pyro_dsae.cli.complete import complete
 from pyro_dsae.cli.embed import embed
+from pyro_dsae.cli.evaluate import evaluate
 from pyro_dsae.cli.fit import fit
 from pyro_dsae.cli.info import info
 from pyro_dsae.cli.predict import predict
@@ -54,6 +55,7 @@ for command in (
     sample,
     predict,
     complete,
+    evaluate,
     embed,
 ):
     main.add_command(command)

@@ -39,6 +39,14 @@ class Renderer(ABC):
                 )
         return self._render(labels.astype(np.int64))
 
+    def combinations(self) -> np.ndarray:
+        """Labels of every sequence that it can render, int (N, n_factors), each once; here all."""
+        return (
+            np.indices([len(factor.classes) for factor in self.factors])
+            .reshape(len(self.factors), -1)
+            .T
+        )
+
     @abstractmethod
     def _render(self, labels: np.ndarray) -> np.ndarray:
         """Frames (N, T, H, W, C) of checked labels (N, n_factors)."""
@@ -57,6 +65,9 @@ class Recorded(Renderer):
         self._file = file
         labels = file.labels([factor.name for factor in factors])
         self._index = {tuple(row): n for n, row in enumerate(labels.tolist())}
+
+    def combinations(self) -> np.ndarray:
+        return np.array(list(self._index))
 
     def _render(self, labels: np.ndarray) -> np.ndarray:
         rows = [tuple(row) for row in labels.tolist()]

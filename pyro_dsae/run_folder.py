@@ -57,7 +57,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             self.save(state)
-            about = {**self.settings, "versions": {name: _version(name) for name in PACKAGES}}
+            about = {**self.settings, "versions": versions()}
             write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
         except BaseException:
             if not held:
@@ -130,6 +130,11 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         return []
     except ValueError:
         raise TrainingError(f"{file}: is damaged") from None
+
+
+def versions(*more: str) -> dict[str, str]:
+    """The version of every package that figures depend on, and of ``more``."""
+    return {package: _version(package) for package in (*PACKAGES, *more)}
 
 
 def _version(package: str) -> str:

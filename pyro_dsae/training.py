@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from pyro_dsae.checkpoint import MODEL, load_generative, read, save
 from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
+from pyro_dsae.evaluation.bound import elbo_parts
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast
-from pyro_dsae.objectives.elbo import ESTIMATORS
+from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.run_folder import RunFolder, TrainingError
 from pyro_dsae.sequences import Sequences
 
-ACTIVE = 0.01  # variance of the posterior mean over sequences above which a unit counts as active
 CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
 PRECISIONS = {"auto": None, "fp32": False, "bf16": True}  # whether the convolutions use bfloat16
 
@@ -297,7 +297,7 @@ class _Training:
             "epoch": len(self.history) + 1,
             "learning_rate": rate,
             "sequences_per_second": round(seen / self.epoch_seconds, 1),
-            **_per_sequence(self.totals, seen),
+            **per_sequence(self.totals, seen),
             **self._validate(),
         }
         best = max((line["validation_elbo"] for line in self.history), default=-math.inf)
@@ -343,32 +343,17 @@ class _Training:
         for name, value in estimator.parts.items():
             self.totals[name] = self.totals.get(name, 0) + value.double()
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, Any]:
         self.dsae.eval()
-        estimator = ESTIMATORS[self.config.estimator]()
-        totals: dict[str, Tensor] = {}
-        means_f, means_z = [], []
         torch.manual_seed(self.config.seed)  # the same noise each time: epochs can be compared
-        for start in range(0, len(self.validation), self.config.batch_size):
-            end = min(start + self.config.batch_size, len(self.validation))
-            x, mask = self.validation.batch(np.arange(start, end), self.device)
-            estimator.loss(self.dsae.model, self.dsae.guide, x, mask)
-            for name, value in estimator.parts.items():
-                totals[name] = totals.get(name, 0) + value.double()
-            f, z = self.dsae.encode(x, mask)
-            means_f.append(f)
-            means_z.append(z.flatten(0, 1) if mask is None else z[mask])
-        parts = _per_sequence(totals, len(self.validation))
+        parts, active = elbo_parts(
+            self.dsae, self.validation, self.config.estimator, self.config.batch_size
+        )
         if not math.isfinite(parts["elbo"]):
             raise TrainingError(
                 f"the bound on the held-out part is {parts['elbo']} after epoch "
                 f"{len(self.history) + 1}; the last checkpoint is kept. Try a smaller learning_rate"
             )
-        active = {
-            f"active_{name}": int((torch.cat(means).var(dim=0, correction=0) > ACTIVE).sum())
-            for name, means in (("f", means_f), ("z", means_z))
-        }
         return {f"validation_{name}": value for name, value in parts.items()} | active
 
 
@@ -415,8 +400,3 @@ def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
         raise TrainingError(
             f"batch_size is {config.batch_size}, but the train part has {len(train)} sequences"
         )
-
-
-def _per_sequence(totals: dict[str, Tensor], count: int) -> dict[str, float]:
-    parts = {name: total.item() / count for name, total in totals.items()}
-    return {"elbo": parts["reconstruction"] - parts["kl_f"] - parts["kl_z"], **parts}

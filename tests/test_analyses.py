@@ -10,7 +10,7 @@ from pyro_dsae import Sequences
 from pyro_dsae.analyses.codes import BATCH, Codes, encode
 from pyro_dsae.analyses.embed import to_csv, to_npz
 from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
-from pyro_dsae.analyses.similarity import auroc, similarity
+from pyro_dsae.analyses.similarity import similarity
 from pyro_dsae.analyses.swap import swap
 from pyro_dsae.sequences import to_float, to_uint8
 
@@ -40,6 +40,27 @@ def test_codes_of_batches_are_the_codes_of_each_sequence_alone():
         torch.testing.assert_close(codes.z[row, :steps], z[0, :steps])
 
 
+def test_with_a_seed_codes_are_one_draw_from_q_and_the_callers_random_numbers_are_left_alone():
+    dsae, sequences = tiny_model(guide="factorized").float().eval(), part()
+    means, drawn = encode(dsae, sequences), encode(dsae, sequences, seed=1)
+    torch.manual_seed(5)
+    again = encode(dsae, sequences, seed=1)
+    after = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(3))
+    assert torch.equal(drawn.f, again.f) and torch.equal(drawn.z, again.z)
+    assert not torch.equal(drawn.f, encode(dsae, sequences, seed=2).f)
+    # An untrained posterior has a scale of about 0.1.
+    assert 0.05 < (drawn.f - means.f).std() < 0.2
+    assert 0.05 < (drawn.z - means.z)[sequences.lengths == 4].std() < 0.2
+
+
+def test_the_mean_of_z_is_over_the_real_steps():
+    z = torch.tensor([[1.0, 3.0, 8.0], [5.0, 9.0, 9.0]]).unsqueeze(-1)
+    codes = Codes(torch.zeros(2, 1), z, np.array([3, 1]))
+    assert codes.mean_z.flatten().tolist() == [4, 5]
+
+
 def test_reconstruction_mse_counts_every_real_pixel_once():
     dsae, sequences = tiny_model().float().eval(), part()
     squares = []
@@ -60,16 +81,6 @@ def test_a_swap_has_f_of_a_and_z_of_b_and_with_itself_reconstructs():
     whole = np.array([3, 7])  # without padding
     again = to_uint8(dsae.reconstruct(to_float(sequences.x[whole], CPU)))
     assert np.abs(swap(dsae, sequences, whole, whole).astype(int) - again).max() <= 1
-
-
-def test_auroc_counts_wins_and_half_the_ties():
-    random = np.random.default_rng(0)
-    scores, positive = random.integers(0, 6, 60).astype(float), random.random(60) < 0.4
-    pairs = [(x > y) + (x == y) / 2 for x in scores[positive] for y in scores[~positive]]
-    assert auroc(scores, positive) == pytest.approx(np.mean(pairs))
-    assert auroc(np.array([3.0, 2.0, 1.0]), np.array([True, False, False])) == 1
-    assert auroc(scores, np.ones(60, bool)) is None
-    assert auroc(scores, np.zeros(60, bool)) is None
 
 
 @pytest.fixture

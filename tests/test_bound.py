@@ -9,8 +9,11 @@ from pyro.infer import Trace_ELBO
 from conftest import tiny_model
 from pyro_dsae import Sequences
 from pyro_dsae.evaluation.bound import (
+    active_units,
     bits_per_dimension,
+    bound_scores,
     bounds,
+    elbo_parts,
     importance_weighted,
     log_weights,
     mean_and_error,
@@ -59,6 +62,42 @@ def test_batch_norm_modes_and_the_callers_random_numbers_are_left_alone(dsae):
     assert (found[4] >= found[1]).all()  # Jensen's inequality, with the same draws
     again = bounds(dsae, ragged(), (1, 4), batch_size=2)
     assert all(torch.equal(found[k], again[k]) for k in found)
+
+
+def test_the_scores_are_over_all_sequences_and_the_weighted_bound_over_some(dsae):
+    dsae, sequences = dsae.float().eval(), ragged()
+    found = bound_scores(dsae, sequences, particles=4, at_most=3, seed=1)
+    assert (found.sequences, found.weighted_sequences, found.particles) == (5, 3, 4)
+    assert found.elbo == pytest.approx(found.reconstruction - found.kl_f - found.kl_z)
+    torch.manual_seed(1)
+    parts, active = elbo_parts(dsae, sequences)
+    assert {name: getattr(found, name) for name in (*parts, *active)} == parts | active
+    chosen = sequences.take(np.random.default_rng(1).permutation(5)[:3])
+    weighted = bounds(dsae, chosen, (1, 4), seed=1)
+    assert found.weighted_bound == weighted[4].mean().item()
+    gain = weighted[4] - weighted[1]
+    assert found.gain == pytest.approx(gain.mean().item())
+    assert found.gain_error == pytest.approx((gain.std() / 3**0.5).item())
+    assert bound_scores(dsae, sequences, particles=4, at_most=3, seed=1) == found
+    assert bound_scores(dsae, sequences, particles=4, at_most=3, seed=2) != found
+
+
+def test_the_parts_of_the_elbo_count_every_sequence_and_real_step_once(dsae):
+    """KL_f depends on no draw, so that sequences one at a time give the same."""
+    dsae, sequences = dsae.float().eval(), ragged()
+    alone = [elbo_parts(dsae, sequences.take(np.array([row])))[0] for row in range(5)]
+    for size in (2, 5):
+        parts, active = elbo_parts(dsae, sequences, batch_size=size)
+        assert parts["kl_f"] == pytest.approx(np.mean([one["kl_f"] for one in alone]), rel=1e-4)
+        expected = np.mean([one["reconstruction"] for one in alone])
+        assert parts["reconstruction"] == pytest.approx(expected, rel=0.01)
+        assert active == elbo_parts(dsae, sequences)[1]
+
+
+def test_a_unit_is_active_where_its_mean_varies():
+    means = torch.tensor([[0.0, 5.0, 1.0], [0.3, 5.1, 1.0], [0.0, 5.0, 1.0], [0.3, 5.1, 1.0]])
+    assert active_units(means) == 1  # variances 0.0225, 0.0025 and 0
+    assert active_units(means * 3) == 2
 
 
 def test_groups_of_draws_by_hand():

@@ -42,7 +42,7 @@ class Fake(nn.Module):
         self.here = nn.Parameter(torch.zeros(()))
         self.show = show
 
-    def encode(self, x, mask=None):
+    def encode(self, x, mask=None, sample=False):
         return x[:, :, 0, 0].amax(dim=1), x[:, :, 0, 0]  # (B, 2), (B, T, 2)
 
     def decode(self, f, z):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +18,7 @@ BATCH = 32  # sequences at a time
 
 @dataclass(frozen=True)
 class Codes:
-    """Posterior means of N sequences, on the model's device.
+    """Codes of N sequences, posterior means or draws, on the model's device.
 
     Args:
         f: the static codes, shape (N, static_dim).
@@ -28,21 +30,40 @@ class Codes:
     z: Tensor
     lengths: np.ndarray
 
+    @property
+    def mean_z(self) -> Tensor:
+        """z averaged over the real steps, shape (N, dynamic_dim)."""
+        steps = np.arange(self.z.shape[1]) < self.lengths[:, None]  # (N, T)
+        weights = torch.from_numpy(steps / self.lengths[:, None]).to(self.z)
+        return (weights.unsqueeze(-1) * self.z).sum(dim=1)
+
 
 def device_of(dsae: DSAE) -> torch.device:
     """Where the model lies."""
     return next(dsae.parameters()).device
 
 
-def encode(dsae: DSAE, sequences: Sequences) -> Codes:
-    """The codes of every sequence. ``dsae`` is in eval mode."""
-    device, codes = device_of(dsae), []
-    for rows in batches(len(sequences)):
-        codes.append(dsae.encode(*sequences.batch(rows, device)))
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers from ``seed``; the caller's are left alone."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def encode(dsae: DSAE, sequences: Sequences, seed: int | None = None) -> Codes:
+    """The codes of every sequence. ``dsae`` is in eval mode.
+
+    They are the posterior means or, with a ``seed``, one draw from q.
+    """
+    device, sample, codes = device_of(dsae), seed is not None, []
+    with seeded(seed, device) if sample else nullcontext():
+        for rows in batches(len(sequences)):
+            codes.append(dsae.encode(*sequences.batch(rows, device), sample=sample))
     f, z = (torch.cat(parts) for parts in zip(*codes, strict=True))
     return Codes(f, z, sequences.lengths)
 
 
-def batches(count: int) -> list[np.ndarray]:
+def batches(count: int, size: int = BATCH) -> list[np.ndarray]:
     """The indices 0 ... count - 1 in batches."""
-    return np.split(np.arange(count), range(BATCH, count, BATCH))
+    return np.split(np.arange(count), range(size, count, size))

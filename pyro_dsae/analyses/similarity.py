@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyro_dsae.analyses.codes import Codes
+from pyro_dsae.analyses.pairs import all_pairs, auroc, cosines, same
 
 TABLE = 12  # pairs that the paper shows
 
@@ -77,11 +78,11 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
 
     z is compared over the steps that both sequences have.
     """
-    a, b = np.triu_indices(len(static), k=1)  # (P,)
-    cos_f = _cosines(codes.f[:, None].cpu().numpy(), np.ones(len(static), int))[a, b]
-    cos_z = _cosines(codes.z.cpu().numpy(), codes.lengths)[a, b]
-    same_appearance = _same(static, a, b)
-    same_motion = _same(dynamic, a, b)
+    a, b = all_pairs(len(static))
+    cos_f = cosines(codes.f.unsqueeze(1))[a, b]
+    cos_z = cosines(codes.z, codes.lengths)[a, b]
+    same_appearance = same(static, a, b)
+    same_motion = same(dynamic, a, b)
     strata, members = [], []
     for who in (True, False):
         for what in (True, False):
@@ -103,37 +104,6 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
         auroc_appearance=auroc(cos_f, same_appearance),
         auroc_motion=auroc(cos_z, same_motion),
     )
-
-
-def auroc(scores: np.ndarray, positive: np.ndarray) -> float | None:
-    """Probability that a positive scores higher than a negative, where a tie counts one half.
-
-    Args:
-        scores: shape (P,).
-        positive: bool (P,).
-
-    Returns None where there is no positive or no negative.
-    """
-    above, below = scores[positive], np.sort(scores[~positive])
-    if not above.size or not below.size:
-        return None
-    beaten = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
-    return float(beaten.mean() / 2 / below.size)
-
-
-def _cosines(codes: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Cosines of the flattened codes (N, T, D) over common steps, shape (N, N)."""
-    steps = np.arange(codes.shape[1]) < lengths[:, None]  # (N, T)
-    codes = codes * steps[..., None]
-    flat = codes.reshape(len(codes), -1)
-    squares = np.square(codes).sum(axis=-1) @ steps.T.astype(codes.dtype)
-    norms = np.sqrt(squares * squares.T)  # squares: of row's codes over column's steps
-    return flat @ flat.T / np.maximum(norms, np.finfo(codes.dtype).tiny)
-
-
-def _same(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    numbers = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-    return numbers[a] == numbers[b]
 
 
 def _spread(values: np.ndarray) -> Spread:

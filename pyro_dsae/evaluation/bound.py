@@ -1,9 +1,10 @@
-"""The importance-weighted bound, which the ELBO is the case K = 1 of.
+"""The bound: the ELBO with its parts, and the importance-weighted bound, which it is K = 1 of.
 
     L_K = E log (1/K) sum_k p(x, f_k, z_k) / q(f_k, z_k | x),    (f_k, z_k) ~ q
 
 rises with K to the log evidence: Burda, Grosse & Salakhutdinov, Importance Weighted Autoencoders
 (2016). L_K - L_1 for a large K estimates the inference gap, the KL from q to the posterior.
+Active units are theirs as well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import pyro
@@ -18,8 +20,111 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_dsae.analyses.codes import BATCH, batches, device_of, seeded
 from pyro_dsae.model import DSAE
+from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.sequences import Sequences
+
+ACTIVE = 0.01  # variance of the posterior mean over the data above which a unit counts as active
+
+
+@dataclass(frozen=True)
+class BoundScores:
+    """The bound on a part, in nats a sequence.
+
+    Args:
+        sequences: how many the ELBO, its parts and the active units are over: all.
+        elbo: ``reconstruction - kl_f - kl_z``.
+        reconstruction: E_q log p(x | f, z).
+        kl_f: KL(q(f | x) || p(f)).
+        kl_z: the same of z_1:T, summed over the steps.
+        active_f: units of f that say something about x; see :func:`active_units`.
+        active_z: the same for z_t, over all steps of all sequences.
+        weighted_sequences: how many the importance-weighted bound is over, drawn with the seed.
+        particles: its K.
+        weighted_bound: L_K.
+        weighted_bound_error: its standard error over sequences.
+        gain: L_K - L_1 of the same sequences and draws: with a large K, the inference gap.
+        gain_error: its standard error over sequences.
+    """
+
+    sequences: int
+    elbo: float
+    reconstruction: float
+    kl_f: float
+    kl_z: float
+    active_f: int
+    active_z: int
+    weighted_sequences: int
+    particles: int
+    weighted_bound: float
+    weighted_bound_error: float
+    gain: float
+    gain_error: float
+
+
+def bound_scores(
+    dsae: DSAE, sequences: Sequences, particles: int = 64, at_most: int = 64, seed: int = 0
+) -> BoundScores:
+    """The ELBO of all sequences, and L_K of ``at_most`` random ones. ``dsae`` is in eval mode.
+
+    Args:
+        particles: K.
+        at_most: each of these sequences is decoded K times.
+        seed: of the noise and of the choice.
+    """
+    with seeded(seed, device_of(dsae)):
+        parts, active = elbo_parts(dsae, sequences)
+    chosen = np.random.default_rng(seed).permutation(len(sequences))[:at_most]
+    found = bounds(dsae, sequences.take(chosen), (1, particles), seed=seed)
+    bound, bound_error = mean_and_error(found[particles])
+    gain, gain_error = mean_and_error(found[particles] - found[1])
+    return BoundScores(
+        sequences=len(sequences),
+        **parts,
+        **active,
+        weighted_sequences=len(chosen),
+        particles=particles,
+        weighted_bound=bound,
+        weighted_bound_error=bound_error,
+        gain=gain,
+        gain_error=gain_error,
+    )
+
+
+@torch.no_grad()
+def elbo_parts(
+    dsae: DSAE, sequences: Sequences, estimator: str = "analytic", batch_size: int = BATCH
+) -> tuple[dict[str, float], dict[str, int]]:
+    """The ELBO and its parts in nats a sequence, and the active units, over all sequences.
+
+    The first has ``elbo``, ``reconstruction``, ``kl_f`` and ``kl_z``, from one draw for each
+    sequence; the second ``active_f`` and ``active_z``. ``dsae`` is in eval mode.
+
+    Args:
+        estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
+    """
+    objective = ESTIMATORS[estimator]()
+    totals: dict[str, Tensor] = {}
+    means_f, means_z = [], []
+    for rows in batches(len(sequences), batch_size):
+        x, mask = sequences.batch(rows, device_of(dsae))
+        objective.loss(dsae.model, dsae.guide, x, mask)
+        for name, value in objective.parts.items():
+            totals[name] = totals.get(name, 0) + value.double()
+        f, z = dsae.encode(x, mask)
+        means_f.append(f)
+        means_z.append(z.flatten(0, 1) if mask is None else z[mask])
+    active = {
+        "active_f": active_units(torch.cat(means_f)),
+        "active_z": active_units(torch.cat(means_z)),
+    }
+    return per_sequence(totals, len(sequences)), active
+
+
+def active_units(means: Tensor) -> int:
+    """How many units' posterior means (N, D) have a variance over the data above ``ACTIVE``."""
+    return int((means.var(dim=0, correction=0) > ACTIVE).sum())
 
 
 @torch.no_grad()
@@ -73,14 +178,11 @@ def bounds(
     All k share the same draws, as many as the largest, so each must divide that. Sequences are
     taken ``batch_size`` at a time, draws ``at_once``. The caller's random numbers are left alone.
     """
-    device = next(dsae.parameters()).device
-    devices = [device] if device.type == "cuda" else []
+    device = device_of(dsae)
     found: dict[int, list[Tensor]] = {k: [] for k in particles}
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        for start in range(0, len(sequences), batch_size):
-            indices = np.arange(start, min(start + batch_size, len(sequences)))
-            x, mask = sequences.batch(indices, device)
+    with seeded(seed, device):
+        for rows in batches(len(sequences), batch_size):
+            x, mask = sequences.batch(rows, device)
             weights = log_weights(dsae, x, mask, max(particles), at_once)
             for k, values in found.items():
                 values.append(importance_weighted(weights, k).cpu())

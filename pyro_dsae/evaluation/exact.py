@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pyro_dsae.analyses.codes import BATCH, device_of, encode
+from pyro_dsae.analyses.pairs import numbered
 from pyro_dsae.analyses.reconstruct import frame_errors, psnr, reconstruction_mse
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, to_float
@@ -65,7 +66,7 @@ def match_pairs(static: np.ndarray, dynamic: np.ndarray, seed: int) -> np.ndarra
     Returns a permutation, shape (N,): every sequence is A once and B once.
     Raises PairingError when there is none.
     """
-    who, what, random = _numbered(static), _numbered(dynamic), np.random.default_rng(seed)
+    who, what, random = numbered(static), numbered(dynamic), np.random.default_rng(seed)
     partner = random.permutation(len(who))
     same = (who == who[partner]) | (what == what[partner])
     owner = np.full(len(who), -1)  # whose partner a sequence is
@@ -121,7 +122,7 @@ def exact_scores(
     own, swapped = (np.ravel_multi_index(rows.T, classes) for rows in (dynamic, dynamic[partner]))
     lengths, device = sequences.lengths[partner], device_of(dsae)
     total, near_a, near_b = 0.0, 0, 0
-    who = _numbered(static)
+    who = numbered(static)
     for appearance in range(who.max() + 1):  # so that its motions are rendered once
         members = np.flatnonzero(who == appearance)
         looks = np.repeat(static[members[:1]], len(motions), axis=0)
@@ -165,8 +166,3 @@ def _ratio(swap: float, reconstruction: float) -> float:
     if reconstruction:
         return swap / reconstruction
     return math.inf if swap else 1.0
-
-
-def _numbered(labels: np.ndarray) -> np.ndarray:
-    """The number of each distinct row, (N, k) to (N,)."""
-    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)

@@ -8,6 +8,7 @@ parts, without a second pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -99,6 +100,12 @@ def _kl(model_trace: Trace, guide_trace: Trace, name: str) -> Tensor:
     site = guide_trace.nodes[name]
     kl = kl_divergence(site["fn"], model_trace.nodes[name]["fn"])
     return scale_and_mask(kl, mask=site["mask"]).sum()
+
+
+def per_sequence(totals: Mapping[str, Tensor], count: int) -> dict[str, float]:
+    """``elbo`` and the parts of it in nats a sequence, from sums over ``count`` sequences."""
+    parts = {name: total.item() / count for name, total in totals.items()}
+    return {"elbo": parts["reconstruction"] - parts["kl_f"] - parts["kl_z"], **parts}
 
 
 ESTIMATORS = {"sampled": SampledELBO, "analytic": AnalyticELBO}

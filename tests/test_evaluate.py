@@ -1,0 +1,183 @@
+"""``dsae evaluate``: what it measures, keeps and refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, save
+from pyro_dsae.cli.evaluate import SECTIONS
+from pyro_dsae.cli.main import main
+from pyro_dsae.datasets import Factor, SequenceFile, hdf5, prepare
+
+TINY = {
+    "frame_shape": (3, 32, 32),
+    "channels": (2, 2, 4, 4),
+    "code_dim": 8,
+    "hidden_dim": 6,
+    "static_dim": 4,
+    "dynamic_dim": 2,
+}
+# Few sequences of many motions, which scikit-learn would rather regress
+pytestmark = pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning")
+
+SHAPES = {"characters": 8, "motions": 4, "steps": 4, "shortest": 3, "size": 32}
+TEST = 8  # sequences in the test part
+
+
+def dsae(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def answer(*arguments):
+    result = dsae("evaluate", *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def refused(result, code, *words):
+    assert result.exit_code == code, result.output
+    for word in words:
+        assert word in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.output and result.stdout == ""
+
+
+def train(data, path, **changes):
+    with SequenceFile.open(data) as file:
+        sequences = file.sequences("train")
+    fit(DSAE(ModelConfig(**{**TINY, **changes})), sequences, path, TrainingConfig(epochs=1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return prepare("moving-shapes", tmp_path_factory.mktemp("data") / "shapes.h5", **SHAPES)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    return train(data, tmp_path_factory.mktemp("runs") / "trained")
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def drawings(path, factors, labels):
+    """A file that no source renders: whole grey sequences, half of them for training."""
+    x = np.random.default_rng(0).integers(1, 256, (8, 3, 32, 32, 3), dtype=np.uint8)
+    return hdf5.write(
+        path,
+        [x],
+        labels=labels,
+        factors=factors,
+        ids=[f"drawing {i}" for i in range(8)],
+        groups=np.arange(8),
+        splits={"official": {"train": np.arange(4), "test": np.arange(4, 8)}},
+        name="drawings",
+        source="a test",
+        licence="CC0-1.0",
+        attribution="none",
+        citation="none",
+        recipe={},
+    )
+
+
+def test_every_section_of_ragged_moving_shapes_is_measured_and_kept(run, data):
+    found = answer(run)
+    assert list(found["sections"]) == list(SECTIONS)
+    assert found["data"]["name"] == "moving-shapes" and found["data"]["part"] == "test"
+    assert found["data"]["sequences"] == TEST and found["training_seed"] == 0
+    figures = {name: section["figures"] for name, section in found["sections"].items()}
+    assert all("missing" not in section for section in figures.values())
+    assert figures["exact"]["retrieval"]["candidates"] == 324 * 96
+    assert figures["exact"]["pairs"] == figures["exact"]["retrieval"]["swaps"] == TEST
+    assert set(figures["exact"]["retrieval"]["factors"]) >= {"shape", "speed"}
+    pairs = sum(stratum["pairs"] for stratum in figures["similarity"]["strata"].values())
+    assert pairs == figures["codes"]["verification"]["pairs"] == TEST * (TEST - 1) // 2
+    assert "shape from mean_z" in figures["codes"]["probes"]["accuracy"]
+    parts = figures["bound"]
+    assert parts["elbo"] == pytest.approx(
+        parts["reconstruction"] - parts["kl_f"] - parts["kl_z"], rel=1e-6
+    )
+    assert json.loads((run / "evaluation.json").read_text()) == found
+    for section in found["sections"].values():
+        assert section["seconds"] > 0 and section["versions"]["torch"]
+        assert section["command"].startswith(f"dsae evaluate {run} --part test --seed 0")
+
+
+def test_toy_sprites_are_measured_and_shown_in_one_table(tmp_path):
+    data = prepare("toy-sprites", tmp_path / "toy.h5", characters=6)
+    run = train(data, tmp_path / "run", frame_shape=(3, 64, 64))
+    result = dsae("evaluate", run, "--only", "exact,similarity")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (run / "evaluation.md").read_text()
+    lines = result.stdout.splitlines()
+    assert sum(line.startswith("| exact ") for line in lines) == 9 + 4 + 1
+    assert any("top_1" in line for line in lines)
+    found = json.loads((run / "evaluation.json").read_text())
+    assert found["sections"]["exact"]["figures"]["retrieval"]["candidates"] == 6**4 * 9
+    assert f"{found['sections']['similarity']['figures']['auroc_motion']:.4g} |" in result.stdout
+
+
+def test_the_command_of_a_section_gives_its_figures_again(run):
+    first = answer(run, "--only", "similarity", "--seed", 3)["sections"]["similarity"]
+    again = CliRunner().invoke(main, [*first["command"].split()[1:], "--json"])
+    assert json.loads(again.stdout)["sections"]["similarity"]["figures"] == first["figures"]
+
+
+def test_sections_stay_until_the_weights_change(run):
+    first = answer(run, "--only", "similarity")["sections"]
+    both = answer(run, "--only", "bound")["sections"]
+    assert list(both) == ["similarity", "bound"] and both["similarity"] == first["similarity"]
+    assert list(answer(run, "--only", "bound", "--part", "train")["sections"]) == ["bound"]
+    answer(run, "--only", "similarity")
+    save(DSAE(ModelConfig(**TINY)), run / "model.safetensors", overwrite=True)
+    assert list(answer(run, "--only", "bound")["sections"]) == ["bound"]
+
+
+def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(run, tmp_path):
+    plain = drawings(tmp_path / "plain.h5", [], np.empty((8, 0)))
+    result = dsae("evaluate", run, "--data", plain, "--only", "exact,similarity,codes")
+    assert result.exit_code == 0, result.output
+    assert "no exact: " in result.stderr and "cannot be rendered" in result.stderr
+    assert "no codes: " in result.stderr and "no factors with classes" in result.stderr
+    sections = json.loads((run / "evaluation.json").read_text())["sections"]
+    assert "cannot be rendered" in sections["exact"]["figures"]["missing"]
+    assert sections["similarity"]["figures"]["strata"]
+
+    who = drawings(
+        tmp_path / "who.h5", [Factor("who", "static", ("a", "b"))], np.arange(8)[:, None] % 2
+    )
+    codes = answer(run, "--data", who, "--only", "codes")["sections"]["codes"]["figures"]
+    assert "1 factors" in codes["disentanglement"]["missing"]
+    assert codes["verification"]["pairs"] == 6 and codes["probes"]["dynamic_from_f"] is None
+    codes = answer(run, "--data", who, "--only", "codes", "--part", "train")["sections"]["codes"]
+    assert "fitted on train" in codes["figures"]["missing"]
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(run):
+    def fails(code, words, *options):
+        refused(dsae("evaluate", run, *options), code, *words)
+
+    fails(2, ["only holds 'exakt'", "exact, similarity, codes, bound"], "--only", "bound,exakt")
+    fails(2, ["only holds ''"], "--only", "")
+    fails(2, ["part is 'tset'"], "--part", "tset")
+    fails(1, ["no such file"], "--data", run / "absent.h5")
+    refused(dsae("evaluate", run / "absent"), 1, "no run is here")
+    assert not list(run.glob("evaluation.*"))
+    (run / "evaluation.json").write_text("{")
+    fails(1, ["evaluation.json: is damaged; remove it"], "--only", "similarity")
+    assert (run / "evaluation.json").read_text() == "{" and not (run / "evaluation.md").exists()
+
+
+def test_a_full_disk_leaves_the_evaluation_of_before(run, monkeypatch, little_space):
+    answer(run, "--only", "similarity")
+    before = (run / "evaluation.json").read_text()
+    monkeypatch.setitem(SECTIONS, "bound", lambda opened, seed: {"long": "x" * 60_000})
+    refused(dsae("evaluate", run, "--only", "bound"), 1, "cannot write")
+    assert (run / "evaluation.json").read_text() == before
+    assert sorted(run.glob("*evaluation*")) == [run / "evaluation.json", run / "evaluation.md"]

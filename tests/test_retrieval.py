@@ -1,0 +1,126 @@
+"""The nearest true sequences of swaps, against brute force in whole numbers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pyro_dsae import Sequences
+from pyro_dsae.evaluation.exact import match_pairs
+from pyro_dsae.evaluation.retrieval import nearest_of, retrieval
+
+SIZES = (3, 4, 2)  # classes of a static and two dynamic factors
+CANDIDATES = np.indices(SIZES).reshape(3, -1).T
+STEPS = 3
+
+
+def bank(kind: str) -> np.ndarray:
+    """A true sequence for each combination, uint8 (3, 4, 2, 3, 8, 12, 2)."""
+    random, shape = np.random.default_rng(0), (*SIZES, STEPS, 8, 12, 2)
+    if kind == "noise":
+        return random.integers(0, 256, shape, dtype=np.uint8)
+    coarse = random.integers(0, 256, (*SIZES, STEPS, 2, 3, 2))
+    smooth = coarse.repeat(4, axis=-3).repeat(4, axis=-2)
+    return np.clip(smooth + random.integers(-20, 21, shape), 0, 255).astype(np.uint8)
+
+
+def slow(swap: np.ndarray, length: int, truth: np.ndarray) -> set[int]:
+    """The nearest by the definition, one candidate after the other."""
+    errors = []
+    for row in CANDIDATES:
+        difference = swap[:length].astype(int) - truth[tuple(row)][:length].astype(int)
+        errors.append(int((difference**2).sum()))
+    return {n for n, error in enumerate(errors) if error == min(errors)}
+
+
+@pytest.mark.parametrize("kind", ["noise", "smooth"])
+@pytest.mark.parametrize("swaps", ["noise", "black", "near", "blend"])
+def test_the_nearest_are_those_of_brute_force(kind, swaps, monkeypatch):
+    truth = bank(kind)
+    monkeypatch.setattr("pyro_dsae.evaluation.retrieval.BLOCK_BYTES", 5 * truth[0, 0, 0].nbytes)
+    truth[2, 3, 1] = truth[0, 1, 0]  # look the same, with others in between
+    truth[1, 3, 1, :2] = truth[1, 1, 1, :2]  # the same at first
+    random = np.random.default_rng(1)
+    chosen, others = random.permutation(CANDIDATES), random.permutation(CANDIDATES)
+    a, b = truth[tuple(chosen.T)].astype(float), truth[tuple(others.T)].astype(float)
+    made = {
+        "noise": random.integers(0, 256, a.shape),
+        "black": np.zeros(a.shape),
+        "near": a + random.normal(0, 40, a.shape),
+        "blend": (a + b) / 2,
+    }[swaps]
+    made = np.clip(made.round(), 0, 255).astype(np.uint8)
+    made[0], made[1] = truth[0, 1, 0], truth[1, 1, 1]
+    lengths = np.arange(len(made)) % STEPS + 1
+    found = nearest_of(made, lengths, others, CANDIDATES, lambda rows: truth[tuple(rows.T)])
+    expected = [slow(*pair, truth) for pair in zip(made, lengths, strict=True)]
+    assert [set(rows.tolist()) for rows in found] == expected
+    assert len(found[0]) == len(found[1]) == 2
+
+
+class Fake(nn.Module):
+    """Codes that are the labels, which the first frame shows; ``change`` is made to a swap's."""
+
+    def __init__(self, truth: np.ndarray, change=lambda labels: labels) -> None:
+        super().__init__()
+        self.here = nn.Parameter(torch.zeros(()))
+        self.truth = torch.from_numpy(truth).float() / 255
+        self.change = change
+
+    def encode(self, x, mask=None, sample=False):
+        frames = self.truth[..., 0, :, :, :].permute(0, 1, 2, 5, 3, 4).flatten(0, 2)  # (24, ...)
+        shown = (x[:, None, 0] - frames).abs().flatten(2).sum(dim=-1).argmin(dim=1)
+        labels = torch.from_numpy(CANDIDATES)[shown]
+        return labels[:, :1], labels[:, None, 1:].expand(-1, STEPS, -1)
+
+    def decode(self, f, z):
+        labels = self.change(torch.cat([f, z[:, 0]], dim=-1))
+        return self.truth[tuple(labels.T)].permute(0, 1, 4, 2, 3)
+
+
+def retrieve(change, lengths=None, truth=None):
+    truth = bank("smooth") if truth is None else truth
+    labels = np.random.default_rng(3).permutation(CANDIDATES)
+    lengths = np.full(len(labels), STEPS) if lengths is None else lengths
+    frames = truth[tuple(labels.T)]
+    frames[np.arange(STEPS) >= lengths[:, None]] = 0
+    return retrieval(
+        Fake(truth, change),
+        Sequences(frames, lengths, np.arange(len(labels))),
+        labels[:, :1],
+        labels[:, 1:],
+        ("who", "action", "direction"),
+        CANDIDATES,
+        lambda rows: truth[tuple(rows.T)],
+        seed=4,
+    )
+
+
+@pytest.mark.parametrize("lengths", [None, np.arange(24) % STEPS + 1], ids=["whole", "ragged"])
+def test_a_model_that_draws_the_truth_finds_it(lengths):
+    found = retrieve(lambda labels: labels, lengths)
+    assert found.top_1 == 1 and set(found.factors.values()) == {1}
+    assert (found.candidates, found.swaps) == (24, 24)
+
+
+def test_a_model_that_gets_one_factor_wrong_has_the_others_right():
+    turned = retrieve(lambda labels: labels * torch.tensor([1, 1, 0]))
+    assert turned.factors == {"who": 1, "action": 1, "direction": pytest.approx(0.5)}
+    assert turned.top_1 == pytest.approx(0.5)
+    other = retrieve(lambda labels: torch.stack([(labels[:, 0] + 1) % 3, *labels.T[1:]], dim=1))
+    assert other.factors == {"who": 0, "action": 1, "direction": 1} and other.top_1 == 0
+
+
+def test_a_sequence_that_looks_like_the_right_one_is_right():
+    truth = bank("smooth")
+    truth[..., 1, :, :, :, :] = truth[..., 0, :, :, :, :]  # both directions look the same
+    found = retrieve(lambda labels: labels * torch.tensor([1, 1, 0]), truth=truth)
+    assert found.top_1 == 1 and found.factors["direction"] == 1
+
+
+def test_the_pairs_are_those_of_the_exact_scores():
+    labels = np.random.default_rng(3).permutation(CANDIDATES)
+    partner = match_pairs(labels[:, :1], labels[:, 1:], 4)
+    drawn = []
+    retrieve(lambda swapped: drawn.append(swapped.numpy()) or swapped)
+    assert (np.concatenate(drawn) == np.hstack([labels[:, :1], labels[partner, 1:]])).all()
