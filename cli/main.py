@@ -9,6 +9,7 @@ from pyro_dsae.cli.complete import complete
 from pyro_dsae.cli.embed import embed
 from pyro_dsae.cli.fit import fit
 from pyro_dsae.cli.info import info
+from pyro_dsae.cli.judge import judge
 from pyro_dsae.cli.predict import predict
 from pyro_dsae.cli.prepare import prepare
 from pyro_dsae.cli.reconstruct import reconstruct
@@ -18,7 +19,10 @@ from pyro_dsae.cli.swap import swap
 from pyro_dsae.config import ConfigError
 from pyro_dsae.datasets import DataError
 from pyro_dsae.evaluation.exact import PairingError
+from pyro_dsae.evaluation.judge import JudgeError
 from pyro_dsae.training import TrainingError
+
+FAILURES = (CheckpointError, DataError, JudgeError, PairingError, TrainingError, OSError)
 
 
 class _Group(click.Group):
@@ -31,7 +35,7 @@ class _Group(click.Group):
             raise click.UsageError(str(error)) from error
         except BrokenPipeError:  # whoever read the output had enough; click ends quietly
             raise
-        except (CheckpointError, DataError, PairingError, TrainingError, OSError) as error:
+        except FAILURES as error:
             if context.params["debug"]:
                 raise
             raise click.ClickException(str(error)) from error
@@ -55,5 +59,6 @@ for command in (
     predict,
     complete,
     embed,
+    judge,
 ):
     main.add_command(command)
