@@ -25,8 +25,9 @@ from pyro_dsae.evaluation.judge import (
 )
 
 STATIC, DYNAMIC = {"colour": 3}, {"start": 2, "way": 2}
-CONFIG = JudgeConfig((3, 16, 16), STATIC, DYNAMIC, (4, 4, 8, 8), code_dim=16, hidden_dim=16)
-STEPS = 4
+TINY = {"channels": (8, 8, 16, 16), "code_dim": 32, "hidden_dim": 32}
+CONFIG = JudgeConfig((3, 16, 16), STATIC, DYNAMIC, **TINY)
+STEPS, EPOCHS = 4, 30
 
 
 def part(groups: int, seed: int) -> tuple[Sequences, dict[str, np.ndarray]]:
@@ -42,9 +43,9 @@ def part(groups: int, seed: int) -> tuple[Sequences, dict[str, np.ndarray]]:
     return sequences, CONFIG.targets(labels[:, :1], labels[:, 1:])
 
 
-def trained(config: JudgeConfig = CONFIG, groups: int = 20, **options) -> Judge:
+def trained(groups: int = 20, **options) -> Judge:
     torch.manual_seed(0)
-    return train_judge(Judge(config), *part(groups, 1), **{"epochs": 20, **options})
+    return train_judge(Judge(CONFIG), *part(groups, 1), **{"epochs": EPOCHS, **options})
 
 
 def same_weights(one: Judge, other: Judge) -> bool:
@@ -72,7 +73,7 @@ def test_training_ends_after_a_whole_pass_without_an_error_on_the_held_out_part(
     )
     flawless = [min(accuracy.values()) == 1 for _, accuracy in checks]
     assert flawless[-CHECKS - 1 :] == [False] + [True] * CHECKS
-    assert checks[-1][0] < 20 and steps[-1][0] == pytest.approx(checks[-1][0] / 20)
+    assert checks[-1][0] < EPOCHS and steps[-1][0] == pytest.approx(checks[-1][0] / EPOCHS)
     assert [passes for passes, _ in checks[CHECKS - 1 :: CHECKS]] == list(
         range(1, 1 + len(checks) // 4)
     )
@@ -124,7 +125,7 @@ def test_padding_has_no_effect_on_the_verdict_nor_on_batch_norm(judge):
 
 @pytest.mark.parametrize("frame_shape", [(3, 16, 16), (1, 32, 48)])
 def test_its_size_follows_the_frames_and_a_gradient_reaches_every_parameter(frame_shape):
-    judge = Judge(JudgeConfig(frame_shape, STATIC, DYNAMIC, (4, 4, 8, 8), 16, 16))
+    judge = Judge(JudgeConfig(frame_shape, STATIC, DYNAMIC, **TINY))
     logits = judge(torch.rand(2, 3, *frame_shape))
     assert {name: tuple(values.shape) for name, values in logits.items()} == {
         "motion": (2, 4),
