@@ -79,7 +79,7 @@ class JudgeScores:
         inception: of the fixed motions.
         real: the sequences themselves.
         reconstruction: decode(f_A, z_A).
-        random: decode(f ~ p(f), z ~ p(z)) against labels it knows nothing of.
+        random: decode(f ~ p(f), z ~ p(z)) of one draw, against labels it knows nothing of.
         shuffled: the real sequences against the labels of others.
     """
 
@@ -137,18 +137,18 @@ def judge_scores(
     codes = encode(dsae, sequences)
     reconstructions = judged(judge, decoded(codes.f, codes.z, lengths))
     swaps = judged(judge, decoded(codes.f, codes.z[partner], lengths[partner]))
-    motions, contents, noise, shuffles = [], [], [], []
-    random = np.random.default_rng(seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
+        draws = []
         for _ in range(repeats):
             f = dsae.model.draw_static(count, _sample)
-            z = dsae.model.draw_dynamic(f, codes.z.shape[1], None, _sample)
-            motions.append(judged(judge, decoded(f, codes.z, lengths)))
-            contents.append(judged(judge, decoded(codes.f, z, lengths)))
-            noise.append(judged(judge, decoded(f, z, lengths)))
-            order = random.permutation(count)
-            shuffles.append({name: logits[order] for name, logits in real.items()})
+            draws.append((f, dsae.model.draw_dynamic(f, codes.z.shape[1], None, _sample)))
+    motions = [judged(judge, decoded(f, codes.z, lengths)) for f, _ in draws]
+    contents = [judged(judge, decoded(codes.f, z, lengths)) for _, z in draws]
+    noise = judged(judge, decoded(*draws[0], lengths))
+    random = np.random.default_rng(seed)
+    orders = [random.permutation(count) for _ in range(repeats)]
+    shuffles = [{name: logits[order] for name, logits in real.items()} for order in orders]
     motion = {MOTION: own[MOTION]}
     content = {name: own[name] for name in judge.config.static}
     other_motion = {MOTION: own[MOTION][partner]}
@@ -163,7 +163,7 @@ def judge_scores(
         inception=_inception([logits[MOTION] for logits in motions], own[MOTION], random),
         real=_row([real], own, {}),
         reconstruction=_row([reconstructions], own, {}),
-        random=_row(noise, {}, own),
+        random=_row([noise], {}, own),
         shuffled=_row(shuffles, {}, own),
     )
 
