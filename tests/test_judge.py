@@ -125,11 +125,12 @@ def test_padding_has_no_effect_on_the_verdict_nor_on_batch_norm(judge):
 
 @pytest.mark.parametrize("frame_shape", [(3, 16, 16), (1, 32, 48)])
 def test_its_size_follows_the_frames_and_a_gradient_reaches_every_parameter(frame_shape):
-    judge = Judge(JudgeConfig(frame_shape, STATIC, DYNAMIC, **TINY))
+    judge = Judge(JudgeConfig(frame_shape, {"type": 3, "a.b": 2}, DYNAMIC, **TINY))
     logits = judge(torch.rand(2, 3, *frame_shape))
     assert {name: tuple(values.shape) for name, values in logits.items()} == {
         "motion": (2, 4),
-        "colour": (2, 3),
+        "type": (2, 3),
+        "a.b": (2, 2),
     }
     sum(values.logsumexp(dim=1).sum() for values in logits.values()).backward()
     assert all(parameter.grad.any() for parameter in judge.parameters())
@@ -142,8 +143,8 @@ def test_the_architecture_is_the_fields():
     assert sizes == [(64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4)]
     assert shapes["encoder.code.weight"] == (128, 512 * 4 * 4)
     assert shapes["lstm.lstm.weight_hh_l0_reverse"] == (4 * 256, 256)
-    assert shapes["heads.motion.0.weight"] == (256, 512)
-    assert shapes["heads.motion.2.weight"] == (9, 256)
+    assert shapes["heads.0.0.weight"] == (256, 512)
+    assert shapes["heads.0.2.weight"] == (9, 256)
 
 
 def test_the_motion_is_the_combination_of_the_dynamic_factors():

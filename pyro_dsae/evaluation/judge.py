@@ -127,15 +127,13 @@ class Judge(nn.Module):
         self.accuracy: dict[str, float] = {}
         self.encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
         self.lstm = BiLSTM(config.code_dim, config.hidden_dim)
-        self.heads = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.Linear(2 * config.hidden_dim, config.hidden_dim),
-                    nn.ReLU(),
-                    nn.Linear(config.hidden_dim, classes),
-                )
-                for name, classes in config.heads.items()
-            }
+        self.heads = nn.ModuleList(  # no dictionary, whose keys cannot be "type" or hold a dot
+            nn.Sequential(
+                nn.Linear(2 * config.hidden_dim, config.hidden_dim),
+                nn.ReLU(),
+                nn.Linear(config.hidden_dim, classes),
+            )
+            for classes in config.heads.values()
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
@@ -154,7 +152,7 @@ class Judge(nn.Module):
             codes[mask] = real
             lengths = step_lengths(mask)
         _, last = self.lstm(codes, lengths)  # (B, 2 hidden_dim)
-        return {name: head(last) for name, head in self.heads.items()}
+        return {name: head(last) for name, head in zip(self.config.heads, self.heads, strict=True)}
 
 
 def train_judge(
