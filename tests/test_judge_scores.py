@@ -189,6 +189,11 @@ def test_the_seed_decides_and_the_callers_random_numbers_are_left_alone():
     assert json.loads(json.dumps(asdict(one)))["swap"]["on"]["motion"] == {"mean": 1, "sd": None}
 
 
+def test_without_a_repeat_there_is_nothing_to_score():
+    with pytest.raises(ValueError, match="repeats is 0, but must be at least 1"):
+        judge_scores(Fake(disentangled), Oracle(), *part(), repeats=0)
+
+
 def test_mean_and_deviation_are_over_the_repeats():
     one, two = (
         judge_scores(Fake(disentangled), Oracle(), *part(), repeats=repeats).fixed_motion.off

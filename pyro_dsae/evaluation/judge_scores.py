@@ -118,8 +118,11 @@ def judge_scores(
 
     A generated sequence is as long as the one its z is of, or else its f.
     Raises JudgeError when the judge does not fit the sequences or is below 99.9 % on a head, on its
-    own test part or on these, and PairingError as :func:`~pyro_dsae.evaluation.exact.match_pairs`.
+    own test part or on these, PairingError as :func:`~pyro_dsae.evaluation.exact.match_pairs`, and
+    ValueError without any repeat.
     """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}, but must be at least 1")
     check_accuracy(judge.accuracy, "its own test part")
     check_frames(judge, sequences)
     own = judge.config.targets(static, dynamic)
