@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -21,6 +22,8 @@ from pyro_dsae.evaluation import report
 from pyro_dsae.evaluation.bound import bound_scores
 from pyro_dsae.evaluation.disentanglement import disentanglement
 from pyro_dsae.evaluation.exact import exact_scores
+from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, load_judge
+from pyro_dsae.evaluation.judge_scores import judge_scores
 from pyro_dsae.evaluation.probes import Target, probe
 from pyro_dsae.evaluation.retrieval import retrieval
 from pyro_dsae.evaluation.verification import verification
@@ -87,6 +90,15 @@ def _bound(opened: options.Run, seed: int) -> dict[str, Any]:
     return asdict(bound_scores(opened.dsae, opened.sequences, seed=seed))
 
 
+def _judged(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
+    """What a judge sees in generated sequences."""
+    labels = (
+        opened.file.labels(list(names))[opened.rows]
+        for names in (judge.config.static, judge.config.dynamic)
+    )
+    return asdict(judge_scores(opened.dsae, judge, opened.sequences, *labels, seed=seed))
+
+
 def _measured(measure: Callable, *arguments: Any) -> dict[str, Any]:
     """Its figures, or a line that says why these data have none."""
     try:
@@ -104,12 +116,17 @@ SECTIONS: dict[str, Callable[[options.Run, int], dict[str, Any]]] = {
 }
 
 
-def _sections(context: click.Context, parameter: click.Parameter, only: str | None) -> list[str]:
-    names = list(SECTIONS) if only is None else only.split(",")
-    for name in names:
-        if name not in SECTIONS:
-            raise ConfigError(f"only holds {name!r}, but must be of: {', '.join(SECTIONS)}")
-    return names
+def _chosen(only: str | None, judge: str | None) -> list[str]:
+    """The sections to measure, by name."""
+    known = [*SECTIONS, "judge"]
+    if only is None:
+        return known if judge else list(SECTIONS)
+    for name in only.split(","):
+        if name not in known:
+            raise ConfigError(f"only holds {name!r}, but must be of: {', '.join(known)}")
+    if ("judge" in only.split(",")) != bool(judge):
+        raise ConfigError(f"only is {only!r} and judge is {judge!r}, but the one needs the other")
+    return only.split(",")
 
 
 @click.command()
@@ -117,11 +134,10 @@ def _sections(context: click.Context, parameter: click.Parameter, only: str | No
 @options.data_option
 @options.part_option
 @click.option(
-    "--only",
-    "sections",
-    metavar="NAMES",
-    callback=_sections,
-    help=f"Some of {','.join(SECTIONS)}, with commas; all if not.",
+    "--judge", type=click.Path(dir_okay=False), help="What dsae judge trained on these data."
+)
+@click.option(
+    "--only", metavar="NAMES", help=f"Some of {','.join(SECTIONS)},judge, with commas; all if not."
 )
 @options.seed_option("the pairs, the draws and the probes")
 @options.device_option
@@ -130,7 +146,8 @@ def evaluate(
     run: str,
     data: str | None,
     part: str,
-    sections: list[str],
+    judge: str | None,
+    only: str | None,
     seed: int,
     device: torch.device,
     as_json: bool,
@@ -142,10 +159,17 @@ def evaluate(
     similarity  cosines of the codes of all pairs
     codes       probes, verification, MIG, DCI, modularity and SAP
     bound       the ELBO and its parts, and the importance-weighted bound
+    judge       what the classifier --judge sees in generated sequences
 
     What is not measured now stays as it was, unless weights, data or part are other ones.
     """
+    sections, measures = _chosen(only, judge), dict(SECTIONS)
     with options.open_run(run, data, part, device) as opened:
+        if judge:
+            loaded = load_judge(judge).to(device)
+            check_accuracy(loaded.accuracy, "its own test part")
+            check_frames(loaded, opened.sequences)
+            measures["judge"] = partial(_judged, loaded)
         found = {
             "run": options.title(run),
             "weights_sha256": report.weights_sha256(run),
@@ -160,17 +184,18 @@ def evaluate(
         }
         report.merge(run, found)  # refuses a damaged one before the work
         again = ["dsae", "evaluate", run, *(["--data", data] if data else []), "--part", part]
-        again += ["--seed", str(seed), "--device", str(device), "--only"]
+        again += ["--seed", str(seed), "--device", str(device)]
         with tqdm(sections, file=sys.stderr, disable=None) as bar:
             for name in bar:
                 bar.set_postfix_str(name)
+                judged = ["--judge", judge] if name == "judge" else []
                 start = time.perf_counter()
-                figures = _measured(SECTIONS[name], opened, seed)
+                figures = _measured(measures[name], opened, seed)
                 seconds = time.perf_counter() - start
                 said = f"no {name}: {figures['missing']}" if "missing" in figures else name
                 bar.write(f"{said} ({seconds:.1f} s)", file=sys.stderr)
                 found["sections"][name] = {
-                    "command": shlex.join([*again, name]),
+                    "command": shlex.join([*again, *judged, "--only", name]),
                     "seed": seed,
                     "seconds": seconds,
                     "device": str(device),

@@ -10,12 +10,11 @@ from typing import Any
 
 import click
 import torch
-from tqdm import tqdm
 
 import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
 from pyro_dsae.checkpoint import read
-from pyro_dsae.cli.options import device_option
+from pyro_dsae.cli.options import REFRESH_SECONDS, device_option, progress_bar
 from pyro_dsae.config import GUIDE_FIELDS, PRESETS
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
@@ -27,7 +26,6 @@ from pyro_dsae.training import PRECISIONS, Step
 from pyro_dsae.views import VIEWS
 
 TABLES = ("preset", "model", "training")
-REFRESH_SECONDS = 0.5
 
 
 def _training_option(name: str, kind: Any, help: str) -> Callable:
@@ -170,12 +168,7 @@ class _Progress:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.bar = tqdm(
-            total=1.0,
-            bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
-            file=sys.stderr,
-            disable=None,  # without a terminal
-        )
+        self.bar = progress_bar()
         self.shown = 0.0
 
     def step(self, step: Step) -> None:

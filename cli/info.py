@@ -1,12 +1,15 @@
-"""``dsae info``: what is in a file of sequences, a file of a model or the folder of a run."""
+"""``dsae info``: what is in a file of sequences, of a model or of a judge, or a run's folder."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from pyro_dsae import load
+from pyro_dsae.checkpoint import kind_of
 from pyro_dsae.cli.options import json_option, print_facts
 from pyro_dsae.datasets import SequenceFile
+from pyro_dsae.evaluation.judge import load_judge
 from pyro_dsae.run_folder import read_config, read_metrics
 
 
@@ -14,11 +17,11 @@ from pyro_dsae.run_folder import read_config, read_metrics
 @click.argument("path", type=click.Path())
 @json_option
 def info(path: str, as_json: bool) -> None:
-    """Print what the data file, the model file or the run folder PATH holds."""
+    """Print what the data file, the model's or judge's file or the run folder PATH holds."""
     if Path(path).is_dir():
         facts = _run(path)
     else:
-        facts = _model(path) if Path(path).suffix == ".safetensors" else _data(path)
+        facts = _weights(path) if Path(path).suffix == ".safetensors" else _data(path)
     print_facts(facts, as_json)
 
 
@@ -34,10 +37,14 @@ def _run(path: str) -> dict:
     }
 
 
-def _model(path: str) -> dict:
-    dsae = load(path)
-    parameters = sum(parameter.numel() for parameter in dsae.parameters())
-    return {**dsae.config.to_dict(), "parameters": parameters}
+def _weights(path: str) -> dict:
+    if kind_of(path) == "judge":
+        module = load_judge(path)
+        facts = {**asdict(module.config), "accuracy": module.accuracy}
+    else:
+        module = load(path)
+        facts = module.config.to_dict()
+    return {**facts, "parameters": sum(parameter.numel() for parameter in module.parameters())}
 
 
 def _data(path: str) -> dict:

@@ -10,6 +10,7 @@ from pyro_dsae.cli.embed import embed
 from pyro_dsae.cli.evaluate import evaluate
 from pyro_dsae.cli.fit import fit
 from pyro_dsae.cli.info import info
+from pyro_dsae.cli.judge import judge
 from pyro_dsae.cli.predict import predict
 from pyro_dsae.cli.prepare import prepare
 from pyro_dsae.cli.reconstruct import reconstruct
@@ -19,7 +20,10 @@ from pyro_dsae.cli.swap import swap
 from pyro_dsae.config import ConfigError
 from pyro_dsae.datasets import DataError
 from pyro_dsae.evaluation.exact import PairingError
+from pyro_dsae.evaluation.judge import JudgeError
 from pyro_dsae.training import TrainingError
+
+FAILURES = (CheckpointError, DataError, JudgeError, PairingError, TrainingError, OSError)
 
 
 class _Group(click.Group):
@@ -32,7 +36,7 @@ class _Group(click.Group):
             raise click.UsageError(str(error)) from error
         except BrokenPipeError:  # whoever read the output had enough; click ends quietly
             raise
-        except (CheckpointError, DataError, PairingError, TrainingError, OSError) as error:
+        except FAILURES as error:
             if context.params["debug"]:
                 raise
             raise click.ClickException(str(error)) from error
@@ -57,5 +61,6 @@ for command in (
     complete,
     evaluate,
     embed,
+    judge,
 ):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """What the commands share: options, a run opened with its data, and how results go out."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from pyro_dsae import DSAE, CheckpointError, ConfigError, ModelConfig, Sequences, load
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.datasets import DataError, Factor, SequenceFile
 from pyro_dsae.run_folder import read_config
+
+REFRESH_SECONDS = 0.5  # between two readings of the loss for a bar
 
 
 def _device(context: click.Context, parameter: click.Parameter, name: str) -> torch.device:
@@ -100,18 +104,18 @@ class Run:
 
     def labels(self, role: str) -> np.ndarray:
         """Classes of the factors of a role, (N, k); without one, every sequence is a class."""
-        names = [factor.name for factor in self._factors(role)]
+        names = [factor.name for factor in factors(self.file, role)]
         return self.file.labels(names)[self.rows] if names else np.arange(len(self.rows))[:, None]
 
     def classes(self, role: str) -> list[int]:
         """How many classes each factor of a role has."""
-        return [len(factor.classes) for factor in self._factors(role)]
+        return [len(factor.classes) for factor in factors(self.file, role)]
 
     def describe(self, index: int) -> str:
         """A sequence in words: the classes of its factors, or its name where it has none."""
         row, words = self.rows[index], []
         for role, separator in (("static", ", "), ("dynamic", " ")):
-            classes = [self.values(factor.name)[index] for factor in self._factors(role)]
+            classes = [self.values(factor.name)[index] for factor in factors(self.file, role)]
             words += [separator.join(classes)] if classes else []
         return "; ".join(words) or self.file.ids[row]
 
@@ -148,8 +152,10 @@ class Run:
         """Which run and data a picture is of."""
         return f"{title(self.path)} on {self.file.name}, part {self.part}"
 
-    def _factors(self, role: str) -> list[Factor]:
-        return [factor for factor in self.file.factors if factor.role == role and factor.classes]
+
+def factors(file: SequenceFile, role: str) -> list[Factor]:
+    """The factors of a role that have classes, in the order of the file."""
+    return [factor for factor in file.factors if factor.role == role and factor.classes]
 
 
 def title(run: str) -> str:
@@ -210,6 +216,16 @@ def write_figures(run: str, out: str | None, figures: dict[str, bytes]) -> list[
     for name, content in figures.items():
         write_whole(folder / name, content)
     return [str(folder / name) for name in figures]
+
+
+def progress_bar() -> tqdm:
+    """A bar on a terminal's standard error, from 0 to 1; without a terminal, none."""
+    return tqdm(
+        total=1.0,
+        bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+        file=sys.stderr,
+        disable=None,
+    )
 
 
 def print_facts(facts: dict[str, Any], as_json: bool) -> None:

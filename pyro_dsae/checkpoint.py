@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +19,7 @@ from pyro_dsae.config import GUIDE_FIELDS, ConfigError, ModelConfig
 from pyro_dsae.model import DSAE
 
 MODEL = "model.safetensors"  # the best weights of a run, in its folder
+KINDS = {"model": "pyro-dsae", "judge": "pyro-dsae-judge"}  # what a file is of, by its metadata
 
 
 class CheckpointError(ValueError):
@@ -27,11 +31,20 @@ def save(dsae: DSAE, path: str | Path, overwrite: bool = False) -> None:
 
     Raises CheckpointError when ``path`` exists and ``overwrite`` is False, or cannot be written.
     """
+    write_weights(path, "model", dsae, dsae.config.to_dict(), overwrite)
+
+
+def write_weights(
+    path: str | Path, kind: str, module: nn.Module, about: Mapping[str, Any], overwrite: bool
+) -> None:
+    """Write the weights of ``module``, of a kind in ``KINDS``, with ``about`` as their metadata.
+
+    Raises CheckpointError as :func:`save` does.
+    """
     path = Path(path)
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} exists; use --overwrite (overwrite=True) to replace it")
-    metadata = {"pyro-dsae": json.dumps(dsae.config.to_dict())}
-    write_whole(path, serialize(dsae.state_dict(), metadata))
+    write_whole(path, serialize(module.state_dict(), {KINDS[kind]: json.dumps(about)}))
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -104,16 +117,41 @@ def load_generative(dsae: DSAE, path: str | Path) -> None:
 def read(path: str | Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """The config and the weights in a file that :func:`save` wrote. See :func:`load`."""
     path = Path(path)
-    if path.is_dir():
-        path = path / MODEL
+    options, weights = read_weights(path / MODEL if path.is_dir() else path, "model")
+    return ModelConfig.from_dict(options), weights
+
+
+def read_weights(path: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The metadata and the weights that :func:`write_weights` wrote.
+
+    Raises CheckpointError when the file is missing, truncated or of another kind.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if KINDS[kind] not in metadata:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not one of a {kind} that pyro-dsae wrote"
+        )
+    return json.loads(metadata[KINDS[kind]]), weights
+
+
+def kind_of(path: str | Path) -> str:
+    """The key in ``KINDS`` of what a file holds the weights of; a model where none is named.
+
+    Raises CheckpointError when the file is missing or truncated.
+    """
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return next((kind for kind, key in KINDS.items() if key in metadata), "model")
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
-    if "pyro-dsae" not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that pyro-dsae wrote")
-    return ModelConfig.from_dict(json.loads(metadata["pyro-dsae"])), weights

@@ -35,15 +35,17 @@ class Sequences:
         The frames keep channels last in memory, which is what the convolutions want.
         """
         x = to_float(self.x[indices], device)
-        lengths = self.lengths[indices]
-        if (lengths == self.x.shape[1]).all():
-            return x, None
-        return x, torch.from_numpy(np.arange(self.x.shape[1]) < lengths[:, None]).to(device)
+        return x, length_mask(self.lengths[indices], self.x.shape[1], device)
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Sequences, Sequences]:
-        """Train and validation part, no group in both; ``fraction`` of the groups are held out.
+        """Train and validation part; see :meth:`held_out`."""
+        held_out = self.held_out(fraction, seed)
+        return self.take(~held_out), self.take(held_out)
 
-        Raises ValueError when either part would be empty.
+    def held_out(self, fraction: float, seed: int) -> np.ndarray:
+        """Which sequences are for validation, bool (N,): those of ``fraction`` of the groups.
+
+        Raises ValueError when that would be none or all.
         """
         groups = np.random.default_rng(seed).permutation(np.unique(self.groups))
         held_out = np.isin(self.groups, groups[: max(1, round(fraction * len(groups)))])
@@ -52,13 +54,20 @@ class Sequences:
                 f"cannot hold out {fraction} of {len(groups)} groups; it takes two groups at "
                 "least and a fraction between 0 and 1"
             )
-        return self.take(~held_out), self.take(held_out)
+        return held_out
 
     def take(self, chosen: np.ndarray) -> Sequences:
         """The sequences of these indices, or where this mask is True."""
         return replace(
             self, x=self.x[chosen], lengths=self.lengths[chosen], groups=self.groups[chosen]
         )
+
+
+def length_mask(lengths: np.ndarray, steps: int, device: torch.device) -> Tensor | None:
+    """True at the real steps, bool (N, steps), of ``lengths`` (N,); None without padding."""
+    if (lengths == steps).all():
+        return None
+    return torch.from_numpy(np.arange(steps) < lengths[:, None]).to(device)
 
 
 def to_float(frames: np.ndarray, device: torch.device) -> Tensor:

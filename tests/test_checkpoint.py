@@ -63,5 +63,5 @@ def test_foreign_and_broken_files_are_refused(dsae, tmp_path):
     with pytest.raises(CheckpointError, match="not a whole safetensors file"):
         load(path)
     save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match="not one that pyro-dsae wrote"):
+    with pytest.raises(CheckpointError, match="not one of a model that pyro-dsae wrote"):
         load(path)
