@@ -8,9 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, save
+from pyro_dsae.cli import options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import Factor, SequenceFile, hdf5, prepare
+from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 
 TINY = {
     "frame_shape": (3, 32, 32),
@@ -109,6 +111,47 @@ def test_every_section_of_ragged_moving_shapes_is_measured_and_kept(run, data):
         assert section["command"].startswith(f"dsae evaluate {run} --part test --seed 0")
 
 
+def untrained_judge(data, path, accuracy):
+    with SequenceFile.open(data) as file:
+        sizes = (
+            {factor.name: len(factor.classes) for factor in options.factors(file, role)}
+            for role in ("static", "dynamic")
+        )
+        config = JudgeConfig(file.frame_shape, *sizes, TINY["channels"], code_dim=8, hidden_dim=6)
+    judge = Judge(config)
+    judge.accuracy = dict.fromkeys(config.heads, accuracy)
+    save_judge(judge, path)
+    return path
+
+
+def test_a_judge_adds_its_section(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyro_dsae.evaluation.judge.REQUIRED", 0.0)
+    judge = untrained_judge(data, tmp_path / "judge", 1.0)
+    answer(run, "--only", "similarity")
+    found = answer(run, "--only", "judge", "--judge", judge)["sections"]
+    assert list(found) == ["similarity", "judge"]
+    assert found["judge"]["figures"]["sequences"] == TEST
+    assert found["judge"]["command"].endswith(f"--judge {judge} --only judge")
+
+
+def test_a_judge_that_is_not_believed_is_refused(run, data, tmp_path):
+    judge = untrained_judge(data, tmp_path / "judge", 0.99)
+    refused(dsae("evaluate", run, "--judge", judge), 1, "99.000 %", "not believed below 99.9 %")
+    assert not (run / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "message"),
+    [
+        (["--only", "judge"], 2, "only is 'judge' and judge is None, but the one needs the other"),
+        (["--only", "bound", "--judge", "there"], 2, "but the one needs the other"),
+        (["--judge", "nowhere"], 1, "nowhere: no such file"),
+    ],
+)
+def test_a_judge_and_its_section_belong_together(run, given, code, message):
+    refused(dsae("evaluate", run, *given), code, message)
+
+
 def test_toy_sprites_are_measured_and_shown_in_one_table(tmp_path):
     data = prepare("toy-sprites", tmp_path / "toy.h5", characters=6)
     run = train(data, tmp_path / "run", frame_shape=(3, 64, 64))
@@ -163,7 +206,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(run):
     def fails(code, words, *options):
         refused(dsae("evaluate", run, *options), code, *words)
 
-    fails(2, ["only holds 'exakt'", "exact, similarity, codes, bound"], "--only", "bound,exakt")
+    fails(
+        2, ["only holds 'exakt'", "exact, similarity, codes, bound, judge"], "--only", "bound,exakt"
+    )
     fails(2, ["only holds ''"], "--only", "")
     fails(2, ["part is 'tset'"], "--part", "tset")
     fails(1, ["no such file"], "--data", run / "absent.h5")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pyro.distributions.util import scale_and_mask
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
@@ -77,7 +77,7 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
         self, model_trace: Trace, guide_trace: Trace
     ) -> tuple[Any, Tensor]:
         loss, kl = 0.0, {}
-        for name, site in model_trace.nodes.items():
+        for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
         for name in _latents(guide_trace):
