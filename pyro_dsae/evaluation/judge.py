@@ -28,7 +28,7 @@ MOTION = "motion"  # the head of all dynamic factors together
 REQUIRED = 0.999  # accuracy on every head, below which a judge is not believed
 BATCH = 16  # sequences a step of training
 LEARNING_RATE = 1e-3
-EPOCHS = 4
+EPOCHS = 3
 VALIDATION = 0.05  # of the groups
 CHECKS = 4  # validations a pass; training ends when all of a whole pass were without an error
 
