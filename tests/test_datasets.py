@@ -362,6 +362,18 @@ def test_renderer_gives_swaps_of_two_sequences(name, request):
         assert np.array_equal(renderer(data).render(swapped), data.read([11]))
 
 
+@pytest.mark.parametrize("name", ["toy_file", "shapes_file", "sprites_file"])
+def test_renderer_lists_once_all_that_it_can_render(name, request):
+    with SequenceFile.open(request.getfixturevalue(name)) as data:
+        source = renderer(data)
+        labels, held = source.combinations(), data.labels([f.name for f in source.factors])
+        sizes = [len(factor.classes) for factor in source.factors]
+        assert len(labels) == (len(data) if name == "sprites_file" else np.prod(sizes))
+        rows = {tuple(row) for row in labels.tolist()}
+        assert len(rows) == len(labels) and {tuple(row) for row in held.tolist()} <= rows
+        assert len(source.render(labels[[0, -1]])) == 2
+
+
 def test_renderer_refuses_a_recipe_without_an_option(shapes_file, tmp_path):
     path = shutil.copy(shapes_file, tmp_path / "x.h5")
     for recipe, message in (("{}", "'steps'"), ('{"steps": 1}', "'shortest'")):
