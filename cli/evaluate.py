@@ -20,11 +20,9 @@ from pyro_dsae.cli import options
 from pyro_dsae.datasets import DataError, renderer
 from pyro_dsae.evaluation import report
 from pyro_dsae.evaluation.bound import bound_scores
-from pyro_dsae.evaluation.disentanglement import disentanglement
 from pyro_dsae.evaluation.exact import exact_scores
 from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, load_judge
 from pyro_dsae.evaluation.judge_scores import judge_scores
-from pyro_dsae.evaluation.probes import Target, probe
 from pyro_dsae.evaluation.retrieval import retrieval
 from pyro_dsae.evaluation.verification import verification
 from pyro_dsae.run_folder import read_config, versions
@@ -58,6 +56,10 @@ def _similarity(opened: options.Run, seed: int) -> dict[str, Any]:
 
 def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     """What the codes say about the factors: probes fitted on train, verification, scores."""
+    # Here, because scikit-learn takes every command a second to import.
+    from pyro_dsae.evaluation.disentanglement import disentanglement
+    from pyro_dsae.evaluation.probes import Target, probe
+
     file, dsae = opened.file, opened.dsae
     factors = [factor for factor in file.factors if factor.classes]
     if not factors:

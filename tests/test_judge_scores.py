@@ -39,7 +39,7 @@ class Fake(nn.Module):
         self.show = show
         self.model = self
 
-    def encode(self, x, mask=None):
+    def encode(self, x, mask=None, sample=False):
         pixels = (255 * x[:, :, 0, 0, :4]).round()
         return torch.cat([pixels[:, 0, :2], pixels[:, 0, 2:]], dim=-1), pixels[..., 2:]
 

@@ -18,7 +18,7 @@ def test_the_paper_preset_has_the_papers_shapes():
     assert decoder.code[0].weight.shape == (1024, 64 + 32)
     assert dsae.guide.static_summary.lstm.hidden_size == 256
     assert dsae.guide.dynamic_summary.lstm.input_size == 1024 + 64
-    assert dsae.guide.cell.hidden_size == 256
+    assert dsae.guide.from_past.out_features == 256
     assert dsae.config.prior == "standard"
 
 
