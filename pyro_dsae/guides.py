@@ -131,7 +131,9 @@ def _dropped(posterior: dist.Independent, rate: float) -> dist.Independent:
 class FullGuide(Guide):
     """q(z_t | z_<t, x_1:T, f): Das & Dandi (2018), section II.A.
 
-    A bidirectional LSTM over [code_t, f], then a recurrent cell over its outputs and z_{t-1}.
+    A bidirectional LSTM over [code_t, f], then a recurrent cell over its outputs and z_{t-1}. Two
+    things let z learn before f has taken all that it could carry: the code of step t reaches the
+    cell by a shortcut too, and q is made of the cell's state before its tanh, which saturates.
     """
 
     def __init__(
@@ -139,22 +141,24 @@ class FullGuide(Guide):
     ) -> None:
         super().__init__(encoder, code_dim, hidden_dim, static_dim, dynamic_dim)
         self.dynamic_summary = BiLSTM(code_dim + static_dim, hidden_dim)
-        self.from_codes = nn.Linear(2 * hidden_dim, hidden_dim)
+        self.from_frames = nn.Linear(code_dim + 2 * hidden_dim, hidden_dim)
         self.from_past = nn.Linear(dynamic_dim + hidden_dim, hidden_dim, bias=False)
-        self.output = DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE)
+        self.output = nn.Sequential(
+            nn.LeakyReLU(SLOPE), DiagonalNormal(hidden_dim, dynamic_dim, POSTERIOR_SCALE)
+        )
 
     def features(self, codes: Tensor, f: Tensor, lengths: Tensor | None) -> Tensor:
         steps = codes.shape[-2]
         codes = codes.expand(*f.shape[:-1], *codes.shape[-2:])  # f may have particles on the left
         f = f.unsqueeze(-2).expand(*f.shape[:-1], steps, f.shape[-1])
+        summary, _ = self.dynamic_summary(torch.cat([codes, f], dim=-1), lengths)
         # What does not depend on z is computed for all steps at once.
-        return self.from_codes(self.dynamic_summary(torch.cat([codes, f], dim=-1), lengths)[0])
+        return self.from_frames(torch.cat([codes, summary], dim=-1))
 
     def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
         state = torch.zeros_like(feature) if state is None else state
-        past = self.from_past(torch.cat([z_previous, state], dim=-1))
-        state = torch.tanh(feature + past)
-        return self.output(state), state
+        hidden = feature + self.from_past(torch.cat([z_previous, state], dim=-1))
+        return self.output(hidden), torch.tanh(hidden)
 
 
 class FactorizedGuide(Guide):

@@ -103,6 +103,7 @@ def test_modularity_by_hand():
 def test_concentration_by_hand():
     assert concentration(np.eye(3)) == pytest.approx(1)
     assert concentration(np.ones((4, 3))) == pytest.approx(0)
+    assert concentration(np.zeros((4, 3))) == 0  # where no forest splits
     # Rows of weight 3/4 and 1/4; the first has (1/2, 1/2, 0), the second one column.
     importance = np.array([[1.5, 1.5, 0], [0, 0, 1], [0, 0, 0]])
     assert concentration(importance) == pytest.approx(0.75 * (1 - LN2 / math.log(3)) + 0.25)

@@ -177,9 +177,12 @@ def concentration(importance: np.ndarray) -> float:
 
         sum_r w_r (1 - H(p_r) / ln C)
 
-    with p_r the row over its sum, and w_r its sum over that of all rows.
+    with p_r the row over its sum, and w_r its sum over that of all rows. 0 where all are 0: nothing
+    was found to matter, as in the codes of a collapsed model.
     """
     sums = importance.sum(axis=1)
+    if not sums.any():
+        return 0.0
     rows = importance[sums > 0] / sums[sums > 0, None]
     return float(sums[sums > 0] @ (1 - _entropy(rows) / np.log(rows.shape[1])) / sums.sum())
 
