@@ -58,7 +58,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     """What the codes say about the factors: probes fitted on train, verification, scores."""
     # Here, because scikit-learn takes every command a second to import.
     from pyro_dsae.evaluation.disentanglement import disentanglement
-    from pyro_dsae.evaluation.probes import Target, probe
+    from pyro_dsae.evaluation.probes import Target, draw_parts, probe
 
     file, dsae = opened.file, opened.dsae
     factors = [factor for factor in file.factors if factor.classes]
@@ -68,8 +68,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
         raise DataError(f"{file.path}: probes are fitted on train; score another part")
     labels = file.labels([factor.name for factor in factors])
     fitted, scored = labels[file.split("train")], labels[opened.rows]
-    drawn = encode(dsae, opened.sequences, seed)
-    train = encode(dsae, file.sequences("train"), seed)
+    train, drawn = draw_parts(dsae, file.sequences("train"), opened.sequences, seed)
     targets = [
         Target(factor.name, factor.role, fitted[:, n], scored[:, n])
         for n, factor in enumerate(factors)
