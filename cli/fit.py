@@ -103,9 +103,11 @@ def fit(
         },
     }
     preset = preset or tables.get("preset")
-    training = TrainingConfig.preset(
-        preset or "small", **_training(tables.get("training", {}), given)
-    )
+    chosen = _training(tables.get("training", {}), given)
+    if "generative_from" in chosen:
+        # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
+        chosen = {"kl_z_weight": 1.0, **chosen}
+    training = TrainingConfig.preset(preset or "small", **chosen)
     generative = None if resume else training.generative_from
     with SequenceFile.open(data) as file:
         changes = {**_start(preset, generative, file), **changes}

@@ -125,6 +125,7 @@ def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generati
     )
     facts = json.loads(dsae("info", run, "--json").output)
     assert facts["training"]["generative_from"] == str(generative)
+    assert facts["training"]["kl_z_weight"] == 1
     assert facts["best"]["validation_elbo"] >= facts["last"]["validation_elbo"]
     assert dsae("fit", data, run, "--resume").exit_code == 0
 
