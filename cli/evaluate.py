@@ -75,7 +75,8 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     ]
     probes = asdict(probe(train, drawn, targets, seed))
     probes["accuracy"] = {
-        f"{row.pop('factor')} from {row.pop('code')}": row for row in probes.pop("probes")
+        f"{row.pop('role')} {row.pop('factor')} from {row.pop('code')}": row
+        for row in probes.pop("probes")
     }
     return {
         "probes": probes,

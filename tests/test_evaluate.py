@@ -100,7 +100,7 @@ def test_every_section_of_ragged_moving_shapes_is_measured_and_kept(run, data):
     assert set(figures["exact"]["retrieval"]["factors"]) >= {"shape", "speed"}
     pairs = sum(stratum["pairs"] for stratum in figures["similarity"]["strata"].values())
     assert pairs == figures["codes"]["verification"]["pairs"] == TEST * (TEST - 1) // 2
-    assert "shape from mean_z" in figures["codes"]["probes"]["accuracy"]
+    assert "static shape from mean_z" in figures["codes"]["probes"]["accuracy"]
     parts = figures["bound"]
     assert parts["elbo"] == pytest.approx(
         parts["reconstruction"] - parts["kl_f"] - parts["kl_z"], rel=1e-6

@@ -105,7 +105,7 @@ def _rows(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, st
 
 def _shown(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.6g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
