@@ -165,7 +165,7 @@ def test_toy_sprites_are_measured_and_shown_in_one_table(tmp_path, monkeypatch):
     assert any("top_1" in line for line in lines)
     found = json.loads((run / "evaluation.json").read_text())
     assert found["sections"]["exact"]["figures"]["retrieval"]["candidates"] == 12 * 9
-    assert f"{found['sections']['similarity']['figures']['auroc_motion']:.4g} |" in result.stdout
+    assert f"{found['sections']['similarity']['figures']['auroc_motion']:.6g} |" in result.stdout
 
 
 def test_the_command_of_a_section_gives_its_figures_again(run):
