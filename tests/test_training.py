@@ -131,16 +131,22 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_resuming_equals_the_whole(
     assert_equal_weights(whole, resumed)
 
 
-def test_a_second_signal_acts_at_once_and_handlers_are_put_back(sequences, tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+@pytest.fixture
+def interruptible():
+    """SIGINT raises KeyboardInterrupt, also where a shell ignores it for its background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
+
+def test_a_second_signal_acts_at_once_and_handlers_are_put_back(sequences, tmp_path, interruptible):
     def twice(step):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         fit_(model(), sequences, tmp_path / "run", SHORT, on_step=twice)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_run_stopped_by_a_failing_callback_resumes(sequences, tmp_path):
