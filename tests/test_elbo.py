@@ -1,7 +1,9 @@
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import TraceMeanField_ELBO
 
 from conftest import tiny_model
 from fixed_noise import FixedNoise, standard_noise
@@ -54,6 +56,32 @@ def test_the_estimators_agree_in_their_mean(dsae, frames):
     difference = draws["sampled"].mean() - draws["analytic"].mean()
     error = sum(values.var() / len(values) for values in draws.values()).sqrt()
     assert abs(difference) < 4 * error
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_larger_program_has_the_loss_and_gradient_of_pyros_own_estimator(validated, frames):
+    """With two more latents, one without a closed form of its KL, and one more observation."""
+    dsae = tiny_model().eval()
+    loc = torch.nn.Parameter(torch.tensor([0.3, -0.2]).double())
+
+    def model(x):
+        level = pyro.sample("level", dist.Normal(loc.new_zeros(()), 1.0))
+        pyro.sample("heavy", dist.StudentT(loc.new_tensor(3.0), level, 1.0))
+        pyro.sample("seen", dist.Normal(level, 0.5), obs=loc.new_tensor(0.7))
+        return dsae.model(x)
+
+    def guide(x):
+        pyro.sample("level", dist.Normal(loc[0], 0.4))
+        pyro.sample("heavy", dist.Normal(loc[1], 0.6))
+        return dsae.guide(x)
+
+    found = []
+    with pyro.validation_enabled(validated):
+        for estimator in (TraceMeanField_ELBO(), AnalyticELBO()):
+            pyro.set_rng_seed(0)
+            loss = estimator.differentiable_loss(model, guide, frames)
+            found.append((loss.item(), *torch.autograd.grad(loss, loc)[0].tolist()))
+    assert found[1] == pytest.approx(found[0], rel=1e-10)
 
 
 @pytest.mark.parametrize("masked", [False, True])

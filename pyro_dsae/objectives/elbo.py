@@ -15,8 +15,9 @@ import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
-from pyro.infer.util import is_validation_enabled
+from pyro.infer.util import check_fully_reparametrized, is_validation_enabled
 from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -31,7 +32,7 @@ class _Parts:
     parts: dict[str, Tensor]
 
     def _keep(self, model_trace: Trace, kl: dict[str, Tensor]) -> None:
-        of_z = [value.detach() for name, value in kl.items() if name != "f"]
+        of_z = [value.detach() for name, value in kl.items() if name.startswith("z_")]
         self.parts = {
             "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
             "kl_f": kl["f"].detach(),
@@ -45,7 +46,7 @@ class SampledELBO(_Parts, Trace_ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
         with torch.no_grad():
-            sites = _latents(guide_trace)
+            sites = _latents(model_trace)
             self._keep(model_trace, {name: _kl(model_trace, guide_trace, name) for name in sites})
         return model_trace, guide_trace
 
@@ -80,8 +81,10 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
         for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
-        for name in _latents(guide_trace):
+        for name in _latents(model_trace):
             site = guide_trace.nodes[name]
+            if is_validation_enabled():
+                check_fully_reparametrized(site)
             kl[name] = cost = _kl(model_trace, guide_trace, name)
             if self.free_bits:
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
@@ -91,14 +94,26 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
         return loss.item(), loss
 
 
-def _latents(trace: Trace) -> list[str]:
-    return [name for name in trace.nodes if name == "f" or name.startswith("z_")]
+def _latents(model_trace: Trace) -> list[str]:
+    """f, z_1:T, and what else a larger program around the model leaves open."""
+    return [
+        name
+        for name, site in model_trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+    ]
 
 
 def _kl(model_trace: Trace, guide_trace: Trace, name: str) -> Tensor:
-    """KL(q || p) of one site in nats, summed over the sequences where it is not masked."""
+    """KL(q || p) of one site in nats, summed over the sequences where it is not masked.
+
+    In closed form, or else log q - log p at the sample.
+    """
     site = guide_trace.nodes[name]
-    kl = kl_divergence(site["fn"], model_trace.nodes[name]["fn"])
+    q, p = site["fn"], model_trace.nodes[name]["fn"]
+    try:
+        kl = kl_divergence(q, p)
+    except NotImplementedError:
+        kl = q.log_prob(site["value"]) - p.log_prob(site["value"])
     return scale_and_mask(kl, mask=site["mask"]).sum()
 
 
