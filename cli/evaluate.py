@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -83,7 +83,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
         "verification": asdict(
             verification(encode(dsae, opened.sequences), opened.labels("static"))
         ),
-        "disentanglement": _measured(disentanglement, drawn, scored, seed),
+        "disentanglement": _measured(lambda: asdict(disentanglement(drawn, scored, seed))),
     }
 
 
@@ -101,13 +101,12 @@ def _judged(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
     return asdict(judge_scores(opened.dsae, judge, opened.sequences, *labels, seed=seed))
 
 
-def _measured(measure: Callable, *arguments: Any) -> dict[str, Any]:
+def _measured(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Its figures, or a line that says why these data have none."""
     try:
-        found = measure(*arguments)
+        return measure(*arguments)
     except ValueError as error:
         return {"missing": str(error)}
-    return asdict(found) if is_dataclass(found) else found
 
 
 SECTIONS: dict[str, Callable[[options.Run, int], dict[str, Any]]] = {
@@ -123,12 +122,13 @@ def _chosen(only: str | None, judge: str | None) -> list[str]:
     known = [*SECTIONS, "judge"]
     if only is None:
         return known if judge else list(SECTIONS)
-    for name in only.split(","):
+    names = only.split(",")
+    for name in names:
         if name not in known:
             raise ConfigError(f"only holds {name!r}, but must be of: {', '.join(known)}")
-    if ("judge" in only.split(",")) != bool(judge):
+    if ("judge" in names) != bool(judge):
         raise ConfigError(f"only is {only!r} and judge is {judge!r}, but the one needs the other")
-    return only.split(",")
+    return names
 
 
 @click.command()
@@ -168,6 +168,7 @@ def evaluate(
     sections, measures = _chosen(only, judge), dict(SECTIONS)
     with options.open_run(run, data, part, device) as opened:
         if judge:
+            # What makes a judge unfit is an error before the work, not a missing section.
             loaded = load_judge(judge).to(device)
             check_accuracy(loaded.accuracy, "its own test part")
             check_frames(loaded, opened.sequences)

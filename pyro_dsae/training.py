@@ -88,8 +88,8 @@ class TrainingConfig:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
-        positive = ("minutes", "learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight")
-        for field in (*positive, "static_dropout_until"):
+        rates = ("learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight", "static_dropout_until")
+        for field in ("minutes", *rates):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
         for field in ("kl_warmup", "free_bits", "seed"):

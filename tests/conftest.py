@@ -5,10 +5,12 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pyro_dsae import DSAE, ModelConfig
+from pyro_dsae.datasets import hdf5
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.priors import PRIORS
 
@@ -25,6 +27,26 @@ TINY = {
     "code_dim": 12,
     "hidden_dim": 7,
 }
+
+
+def write_drawings(path, x, labels, factors, parts, lengths=None) -> Path:
+    """A file of sequences, uint8 (N, T, H, W, C), that no source renders."""
+    return hdf5.write(
+        path,
+        [x],
+        labels=labels,
+        factors=factors,
+        ids=[f"drawing {i}" for i in range(len(x))],
+        groups=np.arange(len(x)),
+        splits={"official": parts},
+        name="drawings",
+        source="a test",
+        licence="CC0-1.0",
+        attribution="none",
+        citation="none",
+        recipe={},
+        lengths=lengths,
+    )
 
 
 def tiny_model(**changes) -> DSAE:

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from conftest import write_drawings
 from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, load
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import Factor, SequenceFile, hdf5, prepare
+from pyro_dsae.datasets import Factor, SequenceFile, prepare
 
 TINY = {"channels": (2, 2, 4, 4), "code_dim": 8, "hidden_dim": 6, "static_dim": 4, "dynamic_dim": 2}
 TEST = 27  # sequences in the test part
@@ -58,26 +59,7 @@ def drawings(tmp_path):
     path, lengths = tmp_path / "drawings.h5", np.array([2, 3, 3, 2])
     x = np.random.default_rng(0).integers(1, 256, (4, 3, 64, 64, 3), dtype=np.uint8)
     x[np.arange(3) >= lengths[:, None]] = 0
-    return write(path, x, np.empty((4, 0)), [], {"test": np.arange(4)}, lengths)
-
-
-def write(path, x, labels, factors, parts, lengths=None):
-    return hdf5.write(
-        path,
-        [x],
-        labels=labels,
-        factors=factors,
-        ids=[f"drawing {i}" for i in range(len(x))],
-        groups=np.arange(len(x)),
-        splits={"official": parts},
-        name="drawings",
-        source="a test",
-        licence="CC0-1.0",
-        attribution="none",
-        citation="none",
-        recipe={},
-        lengths=lengths,
-    )
+    return write_drawings(path, x, np.empty((4, 0)), [], {"test": np.arange(4)}, lengths)
 
 
 def test_reconstruct_draws_and_prints_the_error_of_the_whole_part(run, data):
@@ -137,7 +119,7 @@ def test_swap_of_one_appearance_scores_nothing_but_draws_named_pairs(run, data, 
         rows = np.flatnonzero(file.groups == file.groups[0])
         labels = file.labels([factor.name for factor in file.factors])[rows]
         x, factors = file.read(rows), file.factors
-    alone = write(tmp_path / "alone.h5", x, labels, factors, {"test": np.arange(9)})
+    alone = write_drawings(tmp_path / "alone.h5", x, labels, factors, {"test": np.arange(9)})
     result = dsae("swap", run, "--data", alone)
     assert result.exit_code == 1 and "cannot be paired" in result.stderr
     assert dsae("swap", run, "--data", alone, "--pair", 0, 1).exit_code == 0
@@ -186,7 +168,7 @@ def test_embed_writes_real_values_and_unknown_classes(run, tmp_path):
     x = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64, 3), dtype=np.uint8)
     factors = [Factor("speed", "dynamic"), Factor("who", "static", ("a", "b"))]
     labels = np.array([[0.5, 0], [1.5, -1], [2.5, 1]])
-    data = write(tmp_path / "x.h5", x, labels, factors, {"test": np.arange(3)})
+    data = write_drawings(tmp_path / "x.h5", x, labels, factors, {"test": np.arange(3)})
     assert dsae("embed", run, tmp_path / "codes.npz", "--data", data).exit_code == 0
     codes = np.load(io.BytesIO((tmp_path / "codes.npz").read_bytes()))
     assert codes["factor_speed"].tolist() == [0.5, 1.5, 2.5]

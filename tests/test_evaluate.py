@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from conftest import write_drawings
 from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, save
 from pyro_dsae.cli import options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import Factor, SequenceFile, ToySprites, hdf5, prepare
+from pyro_dsae.datasets import Factor, SequenceFile, ToySprites, prepare
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 
 TINY = {
@@ -68,23 +69,11 @@ def run(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def drawings(path, factors, labels):
-    """A file that no source renders: whole grey sequences, half of them for training."""
+def halves(path, factors, labels):
+    """Whole grey sequences that no source renders, half of them for training."""
     x = np.random.default_rng(0).integers(1, 256, (8, 3, 32, 32, 3), dtype=np.uint8)
-    return hdf5.write(
-        path,
-        [x],
-        labels=labels,
-        factors=factors,
-        ids=[f"drawing {i}" for i in range(8)],
-        groups=np.arange(8),
-        splits={"official": {"train": np.arange(4), "test": np.arange(4, 8)}},
-        name="drawings",
-        source="a test",
-        licence="CC0-1.0",
-        attribution="none",
-        citation="none",
-        recipe={},
+    return write_drawings(
+        path, x, labels, factors, {"train": np.arange(4), "test": np.arange(4, 8)}
     )
 
 
@@ -185,7 +174,7 @@ def test_sections_stay_until_the_weights_change(run):
 
 
 def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(run, tmp_path):
-    plain = drawings(tmp_path / "plain.h5", [], np.empty((8, 0)))
+    plain = halves(tmp_path / "plain.h5", [], np.empty((8, 0)))
     result = dsae("evaluate", run, "--data", plain, "--only", "exact,similarity,codes")
     assert result.exit_code == 0, result.output
     assert "no exact: " in result.stderr and "cannot be rendered" in result.stderr
@@ -194,7 +183,7 @@ def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(run, tmp_path):
     assert "cannot be rendered" in sections["exact"]["figures"]["missing"]
     assert sections["similarity"]["figures"]["strata"]
 
-    who = drawings(
+    who = halves(
         tmp_path / "who.h5", [Factor("who", "static", ("a", "b"))], np.arange(8)[:, None] % 2
     )
     codes = answer(run, "--data", who, "--only", "codes")["sections"]["codes"]["figures"]

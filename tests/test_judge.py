@@ -8,10 +8,10 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from conftest import tiny_model
+from conftest import tiny_model, write_drawings
 from pyro_dsae import CheckpointError, Sequences, load, save
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import Factor, hdf5, prepare
+from pyro_dsae.datasets import Factor, prepare
 from pyro_dsae.evaluation.judge import (
     CHECKS,
     Judge,
@@ -276,43 +276,28 @@ def test_the_command_trains_tests_and_says_what_it_is_not_fit_for(shapes, tmp_pa
     assert path.read_bytes() != before
 
 
-def drawings(path, factors, labels, **changes):
-    count = len(labels)
-    options = {
-        "labels": np.array(labels),
-        "factors": factors,
-        "ids": list(map(str, range(count))),
-        "groups": np.arange(count),
-        "splits": {
-            "official": {"train": np.arange(count - 1), "test": np.arange(count - 1, count)}
-        },
-        **dict.fromkeys(("name", "source", "licence", "attribution", "citation"), "x"),
-        "recipe": {},
-        **changes,
-    }
-    return hdf5.write(path, [np.zeros((count, 2, 16, 16, 1), np.uint8)], **options)
-
-
+SPLIT = {"train": np.arange(1), "test": np.arange(1, 2)}
 WHO, WHAT = Factor("who", "static", ("a", "b")), Factor("what", "dynamic", ("c", "d"))
 
 
 @pytest.mark.parametrize(
-    ("factors", "labels", "changes", "message"),
+    ("factors", "labels", "parts", "message"),
     [
-        ([WHO], [[0], [1]], {}, "the data have no dynamic factor with classes"),
-        ([WHO, Factor("speed", "dynamic")], [[0, 0.5], [1, 2.5]], {}, "have no dynamic factor"),
-        ([WHO, WHAT], [[0, 0], [1, -1]], {}, "what of sequence 0 is unknown"),
-        ([WHO, WHAT], [[0, 0], [1, 1]], {}, "cannot hold out 0.05 of 1 groups"),
+        ([WHO], [[0], [1]], SPLIT, "the data have no dynamic factor with classes"),
+        ([WHO, Factor("speed", "dynamic")], [[0, 0.5], [1, 2.5]], SPLIT, "have no dynamic factor"),
+        ([WHO, WHAT], [[0, 0], [1, -1]], SPLIT, "what of sequence 0 is unknown"),
+        ([WHO, WHAT], [[0, 0], [1, 1]], SPLIT, "cannot hold out 0.05 of 1 groups"),
         (
             [WHO, WHAT],
             [[0, 0], [1, 1]],
-            {"splits": {"official": {"train": np.arange(2)}}},
+            {"train": np.arange(2)},
             "has no part 'test'",
         ),
     ],
 )
-def test_data_that_no_judge_can_learn_from_is_one_line(factors, labels, changes, message, tmp_path):
-    data = drawings(tmp_path / "x.h5", factors, labels, **changes)
+def test_data_that_no_judge_can_learn_from_is_one_line(factors, labels, parts, message, tmp_path):
+    x = np.zeros((2, 2, 16, 16, 1), np.uint8)
+    data = write_drawings(tmp_path / "x.h5", x, np.array(labels), factors, parts)
     result = dsae("judge", data, tmp_path / "judge.safetensors")
     assert result.exit_code == 1 and message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output and list(tmp_path.iterdir()) == [data]

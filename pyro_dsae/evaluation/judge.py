@@ -223,7 +223,7 @@ def _shuffled(rows: np.ndarray, epochs: int, seed: int) -> Iterator[np.ndarray]:
     """Batches of the rows, each row once a pass, in an order that depends on seed and pass."""
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(rows)
-        yield from np.split(order, range(BATCH, len(order), BATCH))
+        yield from (order[chosen] for chosen in batches(len(order), BATCH))
 
 
 def accuracies(

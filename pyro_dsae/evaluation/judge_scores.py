@@ -21,7 +21,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_dsae.analyses.codes import batches, device_of, encode
+from pyro_dsae.analyses.codes import batches, device_of, encode, seeded
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import MOTION, Judge, check_accuracy, check_frames, hits, judged
 from pyro_dsae.model import DSAE
@@ -140,8 +140,7 @@ def judge_scores(
     codes = encode(dsae, sequences)
     reconstructions = judged(judge, decoded(codes.f, codes.z, lengths))
     swaps = judged(judge, decoded(codes.f, codes.z[partner], lengths[partner]))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         draws = []
         for _ in range(repeats):
             f = dsae.model.draw_static(count, _sample)
