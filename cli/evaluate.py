@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -67,8 +68,10 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     if opened.part == "train":
         raise DataError(f"{file.path}: probes are fitted on train; score another part")
     labels = file.labels([factor.name for factor in factors])
-    fitted, scored = labels[file.split("train")], labels[opened.rows]
-    train, drawn = draw_parts(dsae, file.sequences("train"), opened.sequences, seed)
+    rows = file.split("train")
+    others = ~np.isin(rows, opened.rows)  # a validation part is of train
+    fitted, scored = labels[rows[others]], labels[opened.rows]
+    train, drawn = draw_parts(dsae, file.sequences("train").take(others), opened.sequences, seed)
     targets = [
         Target(factor.name, factor.role, fitted[:, n], scored[:, n])
         for n, factor in enumerate(factors)

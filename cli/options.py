@@ -19,6 +19,7 @@ from pyro_dsae.datasets import DataError, Factor, SequenceFile
 from pyro_dsae.run_folder import read_config
 
 REFRESH_SECONDS = 0.5  # between two readings of the loss for a bar
+VALIDATION = "validation"  # a part of train: what the training of a run held out of it
 
 
 def _device(context: click.Context, parameter: click.Parameter, name: str) -> torch.device:
@@ -40,7 +41,12 @@ run_argument = click.argument("run", type=click.Path())
 data_option = click.option(
     "--data", type=click.Path(dir_okay=False), help="Another file than the one RUN remembers."
 )
-part_option = click.option("--part", default="test", show_default=True, help="Part of the data.")
+part_option = click.option(
+    "--part",
+    default="test",
+    show_default=True,
+    help=f"Part of the data; {VALIDATION} is what RUN's training held out of train.",
+)
 out_option = click.option(
     "--out", type=click.Path(file_okay=False), help="Folder for the figures; RUN/figures if not."
 )
@@ -183,9 +189,25 @@ def open_run(run: str, data: str | None, part: str, device: torch.device) -> Ite
                 f"{dsae.config.frame_shape}; this run folder is from another model or data"
             )
         parts = file.splits.get("official", ())
+        if part == VALIDATION and part not in parts:
+            yield Run(run, part, dsae, file, *_held_out(run, file, config))
+            return
         if parts and part not in parts:
-            raise ConfigError(f"part is {part!r}, but must be one of: {', '.join(parts)}")
+            known = ", ".join(dict.fromkeys([*parts, VALIDATION]))
+            raise ConfigError(f"part is {part!r}, but must be one of: {known}")
         yield Run(run, part, dsae, file, file.split(part), file.sequences(part))
+
+
+def _held_out(run: str, file: SequenceFile, config: dict[str, Any]) -> tuple[np.ndarray, Sequences]:
+    """What the training of a run held out of train: indices in the file, and the sequences."""
+    if config.get("data", {}).get("content_sha256") != file.content_sha256:
+        raise ConfigError(
+            f"part is {VALIDATION!r}, but {run} was not trained on {file.path} and held nothing "
+            f"out of it; its parts are {', '.join(file.splits.get('official', ()))}"
+        )
+    train, how = file.sequences("train"), config["training"]
+    chosen = train.held_out(how["validation_fraction"], how["seed"])
+    return file.split("train")[chosen], train.take(chosen)
 
 
 def _open_data(run: str, data: str | None, remembered: dict[str, str]) -> SequenceFile:

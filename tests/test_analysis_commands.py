@@ -44,7 +44,8 @@ def trained(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "trained"
     with SequenceFile.open(data) as file:
         sequences = file.sequences("train")
-    fit(DSAE(ModelConfig(**TINY)), sequences, path, TrainingConfig(epochs=1))
+    training = TrainingConfig(epochs=1, validation_fraction=0.3, seed=1)
+    fit(DSAE(ModelConfig(**TINY)), sequences, path, training)
     return path
 
 
@@ -173,6 +174,39 @@ def test_embed_writes_real_values_and_unknown_classes(run, tmp_path):
     codes = np.load(io.BytesIO((tmp_path / "codes.npz").read_bytes()))
     assert codes["factor_speed"].tolist() == [0.5, 1.5, 2.5]
     assert codes["factor_who"].tolist() == ["a", "", "b"]
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "swap", "similarity", "predict", "complete"])
+def test_the_part_validation_is_what_the_training_held_out(command, run, data):
+    assert answer(command, run, "--part", "validation")["part"] == "validation"
+
+
+def test_the_part_validation_has_the_sequences_that_training_did_not_see(run, data, tmp_path):
+    out = tmp_path / "codes.npz"
+    assert dsae("embed", run, out, "--part", "validation").exit_code == 0
+    codes = np.load(io.BytesIO(out.read_bytes()))
+    model, ids = load(run), codes["id"].tolist()
+    with SequenceFile.open(data) as file:
+        seen, held = file.sequences("train").hold_out(0.3, seed=1)
+        rows = [file.ids.index(name) for name in ids]
+        assert len(seen) + len(held) == 81 and set(file.groups[rows]) == set(held.groups)
+    assert len(ids) == len(held) == 27
+    f, z = model.encode(held.batch(np.arange(27), "cpu")[0])
+    np.testing.assert_allclose(codes["f"], f.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(codes["z"], z.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_files_own_part_validation_wins(run, tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (3, 2, 64, 64, 3), dtype=np.uint8)
+    parts = {"train": np.arange(1), "validation": np.arange(1, 3)}
+    data = write_drawings(tmp_path / "x.h5", x, np.empty((3, 0)), [], parts)
+    facts = answer("reconstruct", run, "--data", data, "--part", "validation", "--sequences", 1)
+    assert facts["sequences"] == 2
+
+
+def test_nothing_was_held_out_of_other_data(run, drawings):
+    result = dsae("reconstruct", run, "--data", drawings, "--part", "validation")
+    refused(result, 2, "part is 'validation', but", "was not trained on", "its parts are test")
 
 
 def test_info_describes_a_run(run, data):

@@ -100,6 +100,18 @@ def test_every_section_of_ragged_moving_shapes_is_measured_and_kept(run, data):
         assert section["command"].startswith(f"dsae evaluate {run} --part test --seed 0")
 
 
+def test_probes_of_the_part_validation_are_fitted_on_the_rest_of_train(data, tmp_path):
+    with SequenceFile.open(data) as file:
+        sequences = file.sequences("train")
+    training = TrainingConfig(epochs=1, validation_fraction=0.4)
+    fit(DSAE(ModelConfig(**TINY)), sequences, tmp_path / "run", training)
+    seen, held = sequences.hold_out(0.4, seed=0)
+    found = answer(tmp_path / "run", "--part", "validation", "--only", "codes")
+    probes = found["sections"]["codes"]["figures"]["probes"]
+    assert (found["data"]["part"], found["data"]["sequences"]) == ("validation", len(held))
+    assert (probes["train"], probes["test"]) == (len(seen), len(held))
+
+
 def untrained_judge(data, path, accuracy):
     with SequenceFile.open(data) as file:
         sizes = (
