@@ -1,0 +1,34 @@
+"""What the pages of results share: tables, mean and sd, and how they were made."""
+
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = (head, ["---"] * len(head), *rows)
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def mean_and_sd(values: Sequence[float], digits: str) -> str:
+    """Mean ± sample standard deviation (of n - 1), each in the format ``digits``; one has no sd."""
+    mean = f"{statistics.fmean(values):{digits}}"
+    return f"{mean} ± {statistics.stdev(values):{digits}}" if len(values) > 1 else mean
+
+
+def command() -> str:
+    """The command that is running, as a reader of its page gives it again."""
+    return f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"
+
+
+def commit() -> str:
+    """The commit of this checkout, with -dirty where a file of it was changed."""
+    describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    answer = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
+    return answer.stdout.strip() or "unknown"
