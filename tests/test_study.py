@@ -1,0 +1,352 @@
+"""Studies: every cell with every seed, cut off and gone on with, and pages that add up."""
+
+import importlib
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from conftest import ROOT, write_drawings
+from pyro_dsae import load
+from pyro_dsae.cli.main import main
+from pyro_dsae.config import PRESETS
+from pyro_dsae.datasets import Factor, SequenceFile
+from pyro_dsae.evaluation.bound import BoundScores
+from pyro_dsae.evaluation.exact import ExactScores
+from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
+from pyro_dsae.evaluation.judge_scores import Inception, JudgeScores, Row, Spread
+from pyro_dsae.evaluation.probes import Leakage, Probes
+from pyro_dsae.evaluation.retrieval import Retrieval
+from pyro_dsae.evaluation.verification import Verification
+
+TINY = {
+    "model": {
+        "prior": "lstm",
+        "channels": (2, 2, 4, 4),
+        "code_dim": 8,
+        "hidden_dim": 6,
+        "static_dim": 4,
+        "dynamic_dim": 2,
+    },
+    "training": {"epochs": 10, "batch_size": 2},
+}
+MODULES = ("columns", "pages", "recipe_study", "side_by_side", "sprites_study", "study")
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Imports a module of benchmarks/ as running one would; ``small`` is tiny meanwhile."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setitem(PRESETS, "small", TINY)
+    yield importlib.import_module
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+class Ended:
+    """A process that has ended."""
+
+    def __init__(self, returncode: int) -> None:
+        self.returncode = returncode
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+@pytest.fixture
+def started(benchmark, monkeypatch):
+    """Jobs run in this process; their names, in order."""
+    names = []
+
+    def start(job, threads, lock):
+        names.append(job.name)
+        result = CliRunner().invoke(main, list(job.arguments))
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        job.log.write_text(result.output)
+        return Ended(result.exit_code)
+
+    monkeypatch.setattr(benchmark("side_by_side"), "start", start)
+    return names
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Grey drawings, which no source renders."""
+    x = np.random.default_rng(0).integers(1, 256, (10, 3, 32, 32, 3), dtype=np.uint8)
+    labels = np.stack([np.arange(10) % 2, np.arange(10) // 2 % 2], axis=1)
+    factors = [Factor("who", "static", ("a", "b")), Factor("what", "dynamic", ("c", "d"))]
+    parts = {"train": np.arange(6), "test": np.arange(6, 10)}
+    return write_drawings(tmp_path / "drawings.h5", x, labels, factors, parts)
+
+
+@pytest.fixture
+def carry_out(benchmark, data, monkeypatch):
+    """Carries out a study of two cells with two seeds in a folder; changes are of its plan."""
+    study, columns = benchmark("study"), benchmark("columns")
+    shown = [
+        columns.Column("ELBO", "bound", columns.at("elbo"), ".6f"),
+        columns.Column("swap ratio", "exact", columns.at("swap_ratio")),
+    ]
+    cells = [
+        study.Cell("one", data, {"guide": "framewise"}),
+        study.Cell("two", data, {"prior": "standard", "scale": 0.25}, {"learning_rate": 0.01}),
+    ]
+    made = study.Study("Two cells", "Of no use.", cells, [study.Table("The bound", shown)])
+    monkeypatch.setattr("sys.argv", ["benchmarks/two_cells.py", "runs", "page.md"])
+
+    def call(folder: Path, **changes) -> str:
+        plan = {"runs": folder, "out": folder / "page.md", "minutes": 1.0, "epochs": 1, "seeds": 2}
+        plan |= {"jobs": 2, "part": "test", "notes": None, "device": torch.device("cpu")}
+        study.carry_out(made, study.Plan(**plan | changes))
+        return (folder / "page.md").read_text()
+
+    return call
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The cells of each row of a page, by the row's name; of its first table."""
+    found = {}
+    for line in page.splitlines():
+        name, *cells = re.split(r"(?<!\\)\|", line.strip("| ")) if line.startswith("| ") else [""]
+        found.setdefault(name.strip(" `"), [cell.strip() for cell in cells])
+    return found
+
+
+def elbo(run: Path) -> float:
+    report = json.loads((run / "evaluation.json").read_text())
+    return report["sections"]["bound"]["figures"]["elbo"]
+
+
+def test_the_spread_is_that_of_a_sample(benchmark):
+    pages = benchmark("pages")
+    assert pages.mean_and_sd([1.0, 2.0, 4.0], ".3f") == "2.333 ± 1.528"  # sqrt(7 / 3)
+    assert pages.mean_and_sd([2.0], ".1f") == "2.0"
+    assert pages.table(["H(y|x)"], [["1"]]) == [r"| H(y\|x) |", "| --- |", "| 1 |"]
+
+
+def test_every_cell_is_trained_with_every_seed_and_the_page_adds_up(
+    carry_out, started, tmp_path, data
+):
+    folder = tmp_path / "runs"
+    page = carry_out(folder)
+    trained = [f"{cell} seed {seed} trained" for seed in (0, 1) for cell in ("one", "two")]
+    assert started == [*trained, *(name.replace("trained", "evaluated") for name in trained)]
+    single = json.loads((folder / "page.json").read_text())
+    assert [(run["cell"], run["seed"]) for run in single] == [
+        (cell, seed) for seed in (0, 1) for cell in ("one", "two")
+    ]
+    for cell in ("one", "two"):
+        a, b = (elbo(folder / cell / f"seed-{seed}") for seed in (0, 1))
+        assert a != b
+        mean, sd = (a + b) / 2, abs(a - b) / 2**0.5
+        assert rows(page)[cell] == ["2", "1, 1", f"{mean:.6f} ± {sd:.6f}", "—"]
+        figures = [run["figures"]["The bound"] for run in single if run["cell"] == cell]
+        assert figures == [{"ELBO": elbo, "swap ratio": None} for elbo in (a, b)]
+    one, two = (load(folder / cell / "seed-1").config for cell in ("one", "two"))
+    assert (one.guide, one.prior, two.guide, two.prior, two.scale) == (
+        *("framewise", "lstm"),
+        *("factorized", "standard", 0.25),
+    )
+    for fact in ("`python benchmarks/two_cells.py runs page.md`", "1 epochs; seeds 0 to 1"):
+        assert fact in page
+    for done in ("trained", "evaluated"):
+        assert re.search(rf"{done}: commit \S+, torch {re.escape(torch.__version__)}, on cpu", page)
+    assert "2 side by side with 1 thread each" in page
+
+    (tmp_path / "notes.md").write_text("## What it means\n\nNothing.\n")
+    again = carry_out(folder, notes=tmp_path / "notes.md")
+    assert again == page + "\n## What it means\n\nNothing.\n"
+    assert carry_out(folder) == page and len(started) == 8  # no job since
+
+
+def test_a_failed_run_is_named_and_goes_on_where_it_was(carry_out, started, tmp_path, monkeypatch):
+    whole = carry_out(tmp_path / "whole", epochs=2)
+    del started[:]
+
+    with monkeypatch.context() as patched:
+
+        def stop(progress, metrics):
+            if len(started) == 1:
+                raise OSError("the disk is gone")
+
+        patched.setattr("pyro_dsae.cli.fit._Progress.epoch", stop)
+        log = tmp_path / "cut" / "one" / "seed-0.log"
+        with pytest.raises(click.ClickException, match="one seed 0 trained failed, see .*log") as e:
+            carry_out(tmp_path / "cut", epochs=2)
+    assert e.value.exit_code == 1 and "two" not in e.value.message
+    assert str(log) in e.value.message and "the disk is gone" in log.read_text()
+    page = (tmp_path / "cut" / "page.md").read_text()
+    assert rows(page)["one"][:2] == ["1", "2"] and rows(page)["two"][:2] == ["2", "2, 2"]
+    assert f"* one seed 0 trained failed, see {log}" in page
+    assert len(started) == 4 + 3
+
+    assert carry_out(tmp_path / "cut", epochs=2).replace("cut", "whole") == whole
+    assert started[7:] == ["one seed 0 trained", "one seed 0 evaluated"]
+    runs = [tmp_path / name / "one" / "seed-0" for name in ("whole", "cut")]
+    a, b = (load(run).state_dict() for run in runs)
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_a_study_that_is_stopped_goes_on(carry_out, benchmark, started, tmp_path, monkeypatch):
+    side_by_side = benchmark("side_by_side")
+    start = side_by_side.start
+
+    def stop(job, threads, lock):
+        if len(started) == 3:
+            raise KeyboardInterrupt
+        return start(job, threads, lock)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(side_by_side, "start", stop)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(tmp_path, jobs=1)
+    assert not (tmp_path / "page.md").exists()
+    carry_out(tmp_path, jobs=1)
+    assert started[:4] == [f"{c} seed {s} trained" for s in (0, 1) for c in ("one", "two")]
+    assert len(started) == 8
+
+
+def test_runs_of_other_options_are_refused(carry_out, started, tmp_path):
+    page = carry_out(tmp_path, seeds=1)
+    with pytest.raises(click.ClickException, match=r"training epochs=1, not 2; .*another folder"):
+        carry_out(tmp_path, seeds=1, epochs=2)
+    assert len(started) == 4 and (tmp_path / "page.md").read_text() == page
+
+
+def test_a_folder_is_locked_while_a_command_that_a_study_started_is_at_work(benchmark, tmp_path):
+    side_by_side = benchmark("side_by_side")
+    job = side_by_side.Job("waits", ["info", "nowhere"], tmp_path / "log")
+    with side_by_side.alone(tmp_path) as lock:
+        process = side_by_side.start(job, 1, lock)
+    try:  # this process holds it no more, as if it had been killed
+        with pytest.raises(click.ClickException, match="at work here; wait for it"):
+            with side_by_side.alone(tmp_path):
+                pass
+    finally:
+        process.kill()
+        process.wait()
+    with side_by_side.alone(tmp_path):
+        pass
+
+
+def test_an_interrupt_ends_the_commands_with_a_checkpoint(benchmark, data, tmp_path, monkeypatch):
+    side_by_side, run = benchmark("side_by_side"), tmp_path / "run"
+    fit = ["fit", str(data), str(run), "--minutes", "5", "--batch-size", "2"]
+
+    def interrupt(seconds):
+        if (run / "metrics.jsonl").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(side_by_side.time, "sleep", interrupt)
+    with side_by_side.alone(tmp_path) as lock, pytest.raises(KeyboardInterrupt):
+        jobs = [side_by_side.Job(name, fit, tmp_path / "log") for name in ("first", "second")]
+        side_by_side.run_all(jobs, 1, 1, lock)
+    log = (tmp_path / "log").read_text()
+    assert "stopped by SIGTERM" in log and "--resume" in log and log.count("$ dsae fit") == 1
+
+
+HEADS = {"motion": 9, "body": 6, "bottomwear": 6, "topwear": 6, "hair": 6}
+
+
+def judged() -> JudgeScores:
+    """What a judge may say of sprites."""
+    motion = {"motion": Spread(0.9, 0.1)}
+    content = {head: Spread(n / 10, 0.1) for n, head in enumerate(HEADS) if n}  # mean .25
+    each = [Row(motion, content), Row(content, motion), Row(motion | content, motion | content)]
+    spreads = (Spread(value, 0.0) for value in (0.9073, 8.384, 0.072, 2.192))
+    real, noise = Row(motion | content, {}), Row({}, motion | content)
+    floors = {head: 1 / classes for head, classes in HEADS.items()}
+    return JudgeScores(27, 5, floors, *each, Inception(*spreads), real, real, noise, noise)
+
+
+def canned() -> dict:
+    """Sections of an evaluation of sprites that take long to measure."""
+    exact = ExactScores(0.002, 27.0, 0.003, 25.2, 1.5, 0.75, 0.25, 0.0, 27)
+    found = Retrieval(0.625, dict.fromkeys(["body", "action"], 0.5), 108, 27)
+    leak = Leakage(0.1, 0.2, 0.3)
+    codes = {
+        "probes": asdict(Probes(81, 81, 27, [], leak, leak)),
+        "verification": asdict(Verification(27, 351, 108, 0.1, 0.5)),
+    }
+    bound = BoundScores(27, -105.0, -100.0, 3.0, 2.0, 4, 2, 27, 64, -104.0, 0.5, 1.0, 0.1)
+    return {
+        "exact": {**asdict(exact), "retrieval": asdict(found)},
+        "codes": codes,
+        "bound": asdict(bound),
+        "judge": asdict(judged()),
+    }
+
+
+@pytest.fixture
+def known(started, benchmark, monkeypatch):
+    """Commands train, but know what they would measure of sprites."""
+    side_by_side = benchmark("side_by_side")
+    start = side_by_side.start
+
+    def know(job, threads, lock):
+        command, path, out, *_ = job.arguments
+        if command == "judge":
+            judge = Judge(JudgeConfig((3, 64, 64), {"body": 6}, {"action": 9}, (2, 2, 2, 2), 4, 4))
+            judge.accuracy = dict.fromkeys(HEADS, 1.0)
+            save_judge(judge, out)
+            return Ended(0)
+        if command == "fit":
+            return start(job, threads, lock)
+        only = job.arguments[job.arguments.index("--only") + 1].split(",")
+        result = CliRunner().invoke(main, ["evaluate", path, "--only", "similarity"])
+        assert result.exit_code == 0, result.output
+        report = json.loads((Path(path) / "evaluation.json").read_text())
+        figures = canned()
+        report["sections"] |= {k: {"figures": figures[k]} for k in only if k in figures}
+        (Path(path) / "evaluation.json").write_text(json.dumps(report))
+        return Ended(0)
+
+    monkeypatch.setattr(side_by_side, "start", know)
+
+
+def answer(module, *arguments) -> str:
+    result = CliRunner().invoke(module.main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return Path(result.stdout.strip()).read_text()
+
+
+def test_the_study_of_sprites_has_every_guide_and_prior_beside_the_published(
+    known, benchmark, data, tmp_path
+):
+    budget = ["--epochs", 1, "--seeds", 1]
+    out = tmp_path / "results.md"
+    page = answer(benchmark("sprites_study"), data, tmp_path / "runs", out, *budget)
+    cells = [f"{g}-{p}" for g in ("full", "factorized", "framewise") for p in ("standard", "lstm")]
+    assert [name for name in rows(page) if name in cells] == cells
+    first = rows(page)["full-standard"]
+    assert first == "1 1 0.0020 0.0030 1.500 0.750 0.625 0.900 0.250 0.250".split()
+    assert page.count("published, not measured here") == 5 + 1
+    dsvae = next(cells for name, cells in rows(page).items() if name.startswith("DSVAE"))
+    assert dsvae == ["—", "—", "90.73", "8.384", "0.072", "2.192"]
+    assert "| `full-standard` | 1 | 1 | 90.73 | 8.384 | 0.072 | 2.192 |" in page
+    assert "| `full-lstm` | 1 | 1 | 0.250 | 0.250 | 0.900 | 0.900 |" in page  # both sides
+    assert not re.search(r"^\| `.*—", page, re.MULTILINE)
+    assert "judge, trained on train, is right on test: motion 100.00%" in page
+    with SequenceFile.open(data) as file:
+        assert f"drawings: content sha256 {file.content_sha256}" in page
+
+
+def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tmp_path):
+    call = [data] * 3 + [tmp_path / "runs", tmp_path / "page.md", "--epochs", 1, "--seeds", 2]
+    found = rows(answer(benchmark("recipe_study"), *call))
+    assert found["small"][2:] == [
+        f"{value} ± {0:.{len(value) - 2}f}"
+        for value in "0.0020 0.0030 1.500 0.750 0.625 0.900 0.250 0.250 0.200".split()
+    ]
+    assert found["small-without-views"] == found["small"]
+    for name in ("small-moving-shapes", "small-toy-sprites"):
+        assert found[name] == [*found["small"][:7], "—", "—", "—", "—"]
+    config = load(tmp_path / "runs" / "small-without-views" / "seed-0").config
+    assert config.dynamic_view == "none"
