@@ -350,3 +350,14 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—"]
     config = load(tmp_path / "runs" / "small-without-views" / "seed-0").config
     assert config.dynamic_view == "none"
+
+
+def test_a_judge_that_is_not_believed_is_named_and_the_rest_is_measured(
+    known, benchmark, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pyro_dsae.evaluation.judge.REQUIRED", 1.1)
+    call = [data] * 3 + [tmp_path / "runs", tmp_path / "page.md", "--epochs", 1, "--seeds", 1]
+    result = CliRunner().invoke(benchmark("recipe_study").main, [str(word) for word in call])
+    assert result.exit_code == 1 and "is not believed" in result.stderr.splitlines()[-1]
+    small = rows((tmp_path / "page.md").read_text())["small"]
+    assert small[2:] == [*"0.0020 0.0030 1.500 0.750 0.625".split(), "—", "—", "—", "—"]
