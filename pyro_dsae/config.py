@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "hidden_dim": 128,
             "static_dropout": 0.1,
             "dynamic_view": "colour",
+            "shared_encoder": False,
         },
         "training": {
             "epochs": 10,
@@ -47,7 +48,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 # What only the guide and its training use; all the rest describes the generative model too.
-GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view")
+GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view", "shared_encoder")
 
 
 class ConfigError(ValueError):
@@ -104,6 +105,8 @@ class ModelConfig:
             carry what happens. See :class:`pyro_dsae.guides.Guide`.
         dynamic_view: name of the view of x that z is inferred from in training, a key of
             :data:`pyro_dsae.views.VIEWS`: it keeps out of z what the view changes.
+        shared_encoder: infer f and z from the codes of one encoder. If not, each has its own, and
+            what z must not see does not blunt what f has to see.
 
     Raises:
         ConfigError: naming the field, its value and what would be right.
@@ -122,6 +125,7 @@ class ModelConfig:
     learn_scale: bool = False
     static_dropout: float = 0.0
     dynamic_view: str = "none"
+    shared_encoder: bool = True
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; a config read back must equal the one that was written.

@@ -7,6 +7,8 @@ Das & Dandi (2018), section II; Li & Mandt (2018), equation 1.
 
 from __future__ import annotations
 
+import copy
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -160,6 +162,8 @@ class DSAE(nn.Module):
             guide = GUIDES[config.guide](
                 encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
             )
+        if not config.shared_encoder:
+            guide.static_encoder = copy.deepcopy(guide.encoder)
         self.guide = guide
         guide.static_dropout, guide.view = config.static_dropout, VIEWS[config.dynamic_view]
 

@@ -67,7 +67,9 @@ class LinearGuide(Guide):
         codes = STATIC + DYNAMIC
         super().__init__(encoder, codes, 1, STATIC, DYNAMIC)
         self.static_summary = _AllCodes()
-        self.static_posterior = AffineNormal(STEPS * codes, STATIC)
+        self.static_posterior = AffineNormal(
+            (STEPS + 1) * codes, STATIC
+        )  # of all codes and the mean
         inputs = STEPS * codes + STATIC + DYNAMIC
         self.dynamic_posterior = nn.ModuleList(AffineNormal(inputs, DYNAMIC) for _ in range(STEPS))
 
@@ -170,11 +172,13 @@ def prior_law(dsae: DSAE) -> MultivariateNormal:
 def guide_law(dsae: DSAE, x: Tensor, mask: Tensor | None = None) -> MultivariateNormal:
     """q(f, z_1:T | x), batch shape (B,)."""
     guide = dsae.guide
-    codes = guide.encoder(x)
-    codes = (codes if mask is None else codes * mask.unsqueeze(-1)).flatten(1)
+    observed = torch.ones(x.shape[:2], dtype=bool) if mask is None else mask
+    codes = guide.encoder(x) * observed.unsqueeze(-1)
+    mean = codes.sum(dim=1) / observed.sum(dim=1, keepdim=True)
+    codes = codes.flatten(1)
     static = guide.static_posterior
     coupling = torch.zeros(LATENTS, LATENTS).double()
-    shifts, scales = [static.loc(codes)], [static.log_scale.exp()]
+    shifts, scales = [static.loc(torch.cat([codes, mean], dim=1))], [static.log_scale.exp()]
     for t, head in enumerate(guide.dynamic_posterior):
         weight = head.loc.weight
         of_codes, of_f, of_z = weight.split([codes.shape[1], STATIC, DYNAMIC], dim=1)

@@ -124,10 +124,11 @@ def all_zero():
 
 
 @pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("guide", GUIDES)
-def test_what_each_z_is_conditioned_on_in_the_guide(guide, step, frames):
+def test_what_each_z_is_conditioned_on_in_the_guide(guide, shared, step, frames):
     """Das & Dandi's section II.A for `full`, II.B for `factorized`, and its q of [1]."""
-    dsae, fixed = tiny_model(guide=guide).eval(), all_zero()
+    dsae, fixed = tiny_model(guide=guide, shared_encoder=shared).eval(), all_zero()
     steps = [f"z_{t}" for t in range(STEPS)]
     brighter = frames.clone()
     brighter[:, step] += 0.5

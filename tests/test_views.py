@@ -33,11 +33,12 @@ def test_a_colour_view_changes_colours_alone():
     assert first.std(dim=0).min() > 0.1  # the colour itself says little about what it was
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("guide", GUIDES)
-def test_z_sees_the_view_and_f_the_sequence(guide, frames, monkeypatch):
+def test_z_sees_the_view_and_f_the_sequence(guide, shared, frames, monkeypatch):
     """With a view that blackens everything, in training only."""
     monkeypatch.setitem(VIEWS, "dark", torch.zeros_like)
-    dsae = tiny_model(guide=guide, dynamic_view="dark")
+    dsae = tiny_model(guide=guide, dynamic_view="dark", shared_encoder=shared)
     moments = []
     for training in (True, False):
         dsae.train(training)
@@ -77,3 +78,15 @@ def test_evaluation_has_neither(frames):
         torch.manual_seed(0)
         losses.append(AnalyticELBO().loss(dsae.model, dsae.guide, frames))
     assert losses[0] == losses[1]
+
+
+def test_f_and_z_may_have_an_encoder_each(frames):
+    """What one of the two learns does not change what the other sees, unless they share it."""
+    for shared in (True, False):
+        dsae = tiny_model(guide="factorized", shared_encoder=shared).eval()
+        f, z = dsae.encode(frames)
+        with torch.no_grad():
+            dsae.guide.encoder.code.weight.neg_()
+        f_after, z_after = dsae.encode(frames)
+        assert torch.equal(f, f_after) == (not shared)
+        assert not torch.equal(z, z_after)
