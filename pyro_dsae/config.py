@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "channels": (16, 32, 64, 128),
             "code_dim": 256,
             "hidden_dim": 128,
-            "static_dropout": 0.1,
+            "static_dropout": 0.2,
             "dynamic_view": "colour",
             "shared_encoder": False,
         },
