@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import SOURCES, SequenceFile
+from pyro_dsae.datasets import RECORDINGS, SOURCES, SequenceFile
 
 
 def dsae(*arguments):
@@ -151,7 +151,7 @@ def test_what_would_change_the_generative_model_is_one_line(
 
 
 def test_prepare_has_every_option_of_the_sources_and_no_other():
-    options = {name for source in SOURCES.values() for name in source.options()}
+    options = {name for cls in (SOURCES | RECORDINGS).values() for name in cls.options()}
     found = {parameter.name for parameter in main.commands["prepare"].params}
     assert found == options | {"name", "out", "characters", "overwrite"}
 
