@@ -71,8 +71,8 @@ def prepare(
                 f"{name} takes no option {option!r}; its options are {', '.join(known)}"
             )
     if name in RECORDINGS:
-        if options.get("source") is None:
-            raise OptionError(f"{name} needs the option 'source': the folder with the videos")
+        if "source" not in options:
+            raise OptionError(f"{name} needs the option 'source'")
         return cls(**options).write(out, overwrite, on_progress)
     parts = cls.split(characters)
     out = hdf5.check_output(out, overwrite)
@@ -125,11 +125,11 @@ def renderer(file: SequenceFile) -> Renderer:
     A drawn source draws it anew, all T steps whatever the lengths in the file. A source composed
     from other files finds it in `file`, which holds every motion of each of its characters and has
     to stay open.
-    Raises DataError when the file's source is not one of NAMES, or draws otherwise today.
+    Raises DataError when the file's source is not one of SOURCES, or draws otherwise today.
     """
     if file.name not in SOURCES:
         raise DataError(
             f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
-            f"that can render: {', '.join(NAMES)}"
+            f"that can render: {', '.join(SOURCES)}"
         )
     return SOURCES[file.name].renderer(file)

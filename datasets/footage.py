@@ -97,7 +97,8 @@ class VideoFile:
                 self.stated = container.streams.video[0].frames
                 reformatter = av.video.reformatter.VideoReformatter()  # one: each keeps a context
                 for frame in container.decode(video=0):
-                    made = reformatter.reformat(frame, format=pixels)
+                    # One thread: on small frames, several spend their time waiting.
+                    made = reformatter.reformat(frame, format=pixels, threads=1)
                     yield Image.fromarray(made.to_ndarray()).convert(mode)
         except (av.error.FFmpegError, OSError) as error:
             raise FootageError(f"cannot be decoded ({error.strerror})") from error

@@ -84,13 +84,17 @@ def test_a_lossless_video_gives_its_pixels(grey):
         ({"table": "t.csv", "folders": "a"}, "table and folders both"),
         ({"steps": 3}, "videos takes no option 'steps'; its options are source, table"),
         ({"characters": 3}, "videos takes no option 'characters'"),
-        ({"source": None}, "videos needs the option 'source'"),
     ],
 )
 def test_a_bad_option_is_refused(tmp_path, options, message):
     with pytest.raises(OptionError, match=message):
         prepared(tmp_path, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_has_to_be_named(tmp_path):
+    with pytest.raises(OptionError, match="videos needs the option 'source'"):
+        prepare("videos", tmp_path / "x.h5")
 
 
 # Windows
