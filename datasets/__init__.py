@@ -55,8 +55,8 @@ def prepare(
     """Draw or read a source's sequences into a file, with its parts as the split "official".
 
     name: one of NAMES. out: the file to write. characters: how many of a drawn source's characters
-    to use, 2 at least, for a small file; None for all. on_progress: gets the fraction of a user's
-    recordings that is done. options: arguments of the source's class.
+    to use, 2 at least, for a small file; None for all. on_progress: gets the fraction that is
+    done. options: arguments of the source's class.
     Returns the path written.
     Raises OptionError when an option is not the source's or out of range, DataError when the output
     exists or the source is unusable.
@@ -91,6 +91,7 @@ def prepare(
             frames = made.render(labels[start : start + size])
             frames[padding[start : start + size]] = 0
             yield frames
+            on_progress(min(start + size, len(labels)) / len(labels))
 
     return hdf5.write(
         out,

@@ -75,7 +75,9 @@ def test_a_set_like_kth_goes_from_its_archives_to_swaps_and_scores(folder):
 def test_videos_without_labels_are_fitted_swapped_and_measured(folder):
     for n in range(5):
         write_video(folder / "mine" / f"{n}.avi", numbered(4 + 3 * n, 32, 32))
-    dsae("prepare", "videos", "x.h5", "--source", "mine", "--size", 32, "--frames", 5)
+    options = ["--size", "16x48", "--crop", "none", "--colour", "rgba", "--frames", 5]
+    dsae("prepare", "videos", "x.h5", "--source", "mine", *options)
+    assert json.loads(dsae("info", "x.h5", "--json").output)["frame_shape"] == [4, 16, 48]
     dsae("fit", "x.h5", "run", "--config", "tiny.toml")
     for command in ("reconstruct", "swap"):
         option = "--pairs" if command == "swap" else "--sequences"

@@ -129,6 +129,15 @@ def test_videos_without_labels_are_cut_into_windows_that_share_a_group(tmp_path)
         assert data.read([0]).shape == (1, 21, 16, 16, 3)  # no longer than the longest
 
 
+def test_progress_rises_to_the_end(tmp_path):
+    for n in range(3):
+        write_video(tmp_path / "videos" / f"{n}.avi", numbered(8))
+    done = []
+    prepared(tmp_path, on_progress=done.append).close()
+    assert done == sorted(done) and len(set(done)) >= 3 * 8
+    assert 0 < done[0] < 0.1 and done[-1] == 1
+
+
 def test_the_seed_draws_the_test_part(tmp_path):
     for n in range(8):
         write_video(tmp_path / "videos" / f"{n}.avi", numbered(2))
