@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pyro_dsae.datasets.hdf5 import DataError
 from pyro_dsae.datasets.source import OptionError
@@ -122,7 +122,7 @@ class PictureFolder:
             try:
                 with Image.open(path) as image:
                     image.load()
-            except (OSError, SyntaxError, UnidentifiedImageError) as error:
+            except (OSError, SyntaxError, ValueError) as error:
                 raise FootageError("cannot be decoded") from error
             size = size or image.size
             if image.size != size:

@@ -73,7 +73,7 @@ class Kth(Recordings):
         for file in files:
             name = _video_name(file.name)
             if name in held:
-                self.skipped.add(file.name, f"a copy of {held[name].name}")
+                self.skipped.add(file.name, "a copy of another one here")
             elif name not in ranges:
                 self.skipped.add(file.name, f"not listed in {SEQUENCES}")
             else:
@@ -191,4 +191,4 @@ def _unzip(path: Path, member: str) -> io.BytesIO:
         with zipfile.ZipFile(path) as archive:
             return io.BytesIO(archive.read(member))
     except (EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise FootageError(f"cannot be read from its archive ({error})") from error
+        raise FootageError("cannot be read from its archive") from error

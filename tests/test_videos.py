@@ -11,6 +11,7 @@ from PIL import Image
 from drawn_videos import encode, numbered, write_pictures, write_video
 from pyro_dsae.datasets import DataError, OptionError, SequenceFile, prepare
 from pyro_dsae.datasets.footage import COLOURS, FrameFormat, VideoFile
+from pyro_dsae.datasets.recordings import NAMED, Skipped
 
 
 def prepared(tmp_path, **options):
@@ -254,6 +255,16 @@ def test_a_table_that_is_none_is_refused(tmp_path):
 
 
 # Footage that cannot be used
+
+
+def test_a_file_names_so_much_of_what_was_skipped_as_it_can_keep():
+    skipped = Skipped()
+    for n in range(1000):
+        skipped.add(f"{n:0100d}", "too long")
+        skipped.add(f"{n}", "short")
+    table = skipped.table()
+    assert [facts["count"] for facts in table.values()] == [1000, 1000]
+    assert len(table["too long"]["names"]) == NAMED // 100 and not table["short"]["names"]
 
 
 def test_damaged_footage_is_skipped_with_its_reason(tmp_path):
