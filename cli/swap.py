@@ -76,7 +76,8 @@ def _seeded(opened: options.Run, count: int, seed: int) -> tuple[np.ndarray, np.
     labels = opened.labels("static"), opened.labels("dynamic")
     try:
         return a, match_pairs(*labels, seed)[a]
-    except PairingError:
+    except PairingError as error:
+        click.echo(f"{error}; each is shown with one as unlike as there is", err=True)
         return a, unlike(*labels, a, seed)
 
 
