@@ -2,12 +2,14 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from pyro_dsae import load
+from pyro_dsae import ModelConfig, load
 from pyro_dsae.checkpoint import kind_of
 from pyro_dsae.cli.options import json_option, print_facts
+from pyro_dsae.cost import frame_cost
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.evaluation.judge import load_judge
 from pyro_dsae.run_folder import read_config, read_metrics
@@ -30,6 +32,7 @@ def _run(path: str) -> dict:
     return {
         "model": config["model"],
         "training": config["training"],
+        **_cost(config["model"]),
         "data": config.get("data", {}),
         "epochs": len(metrics),
         "best": max(metrics, key=lambda line: line["validation_elbo"]) if metrics else {},
@@ -44,7 +47,13 @@ def _weights(path: str) -> dict:
     else:
         module = load(path)
         facts = module.config.to_dict()
+        facts.update(_cost(facts))
     return {**facts, "parameters": sum(parameter.numel() for parameter in module.parameters())}
+
+
+def _cost(model: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """What a frame costs in training; a batch of B sequences of T frames costs B T times that."""
+    return {"cost_a_frame": asdict(frame_cost(ModelConfig.from_dict(model)))}
 
 
 def _data(path: str) -> dict:
@@ -54,11 +63,15 @@ def _data(path: str) -> dict:
             "sequences": len(file),
             "steps": f"{file.lengths.min()} to {file.lengths.max()}",
             "frame_shape": file.frame_shape,
+            "megabytes_in_memory": file.nbytes / 1e6,
             "splits": {
                 scheme: {part: len(file.split(part, scheme)) for part in parts}
                 for scheme, parts in file.splits.items()
             },
             "factors": {factor.name: factor.role for factor in file.factors},
+            "skipped": {
+                reason: facts["count"] for reason, facts in file.recipe.get("skipped", {}).items()
+            },
             "licence": str(file.attrs["licence"]),
             "attribution": str(file.attrs["attribution"]),
             "content_sha256": file.content_sha256,

@@ -5,6 +5,24 @@ from typing import Any
 import click
 
 from pyro_dsae import datasets
+from pyro_dsae.cli.options import progress_bar
+from pyro_dsae.datasets.footage import COLOURS, CROPS
+
+SHOWN = 5  # names of what was skipped for one reason
+
+
+class _Size(click.ParamType):
+    """S for S x S pixels, or HxW."""
+
+    name = "S|HxW"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int | tuple[int, ...]:
+        sides = str(value).split("x")
+        if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+            self.fail(f"{value!r} is not a size such as 64 or 48x64", parameter, context)
+        return int(sides[0]) if len(sides) == 1 else tuple(map(int, sides))
 
 
 @click.command()
@@ -12,19 +30,70 @@ from pyro_dsae import datasets
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--characters", type=int, help="How many characters to use, for a small file.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
-@click.option("--source", metavar="DIR|URL", help="sprites: the sheets; else they are downloaded.")
+@click.option(
+    "--source",
+    metavar="DIR|URL",
+    help="kth, videos: the folder with them. sprites: the sheets; else they are downloaded.",
+)
 @click.option("--steps", type=int, help="moving-shapes: frames of a sequence; else 8.")
 @click.option("--shortest", type=int, help="moving-shapes: lengths from this to STEPS; else equal.")
-@click.option("--size", type=int, help="moving-shapes: pixels of a side, 16 by 16; else 64.")
+@click.option(
+    "--size",
+    type=_Size(),
+    help="moving-shapes, kth, videos: pixels of a side, or height x width, 16 by 16; else 64.",
+)
 @click.option("--motions", type=int, help="moving-shapes: of each character, to 96; else 24.")
-@click.option("--seed", type=int, help="moving-shapes: of the motions and lengths; else 0.")
-def prepare(
-    name: str, out: str, characters: int | None, overwrite: bool, **options: str | int | None
-) -> None:
+@click.option(
+    "--seed",
+    type=int,
+    help="moving-shapes: of the motions and lengths. videos: of the test part. Else 0.",
+)
+@click.option("--frames", type=int, help="kth, videos: frames of a sequence, at most; else 16.")
+@click.option("--stride", type=int, help="kth, videos: from a sequence to the next; else FRAMES.")
+@click.option(
+    "--crop",
+    type=click.Choice(CROPS),
+    help="kth, videos: keep the centre in the shape of SIZE, or squeeze all; else centre.",
+)
+@click.option(
+    "--colour",
+    type=click.Choice(list(COLOURS)),
+    help="kth, videos: of the frames; else grey for kth, rgb for videos.",
+)
+@click.option(
+    "--table",
+    type=click.Path(dir_okay=False),
+    help="videos: CSV file with the columns path, split, group, first, last and factors.",
+)
+@click.option(
+    "--folders",
+    metavar="NAMES",
+    help="videos: what the folders that lead to a video are, outermost first: split,action.",
+)
+@click.option("--static", multiple=True, metavar="NAME", help="videos: a static factor.")
+@click.option("--dynamic", multiple=True, metavar="NAME", help="videos: a dynamic factor.")
+@click.option(
+    "--test-fraction", type=float, help="videos: of the groups, where no split is given; else 0.2."
+)
+def prepare(name: str, out: str, characters: int | None, overwrite: bool, **options: Any) -> None:
     """Write the sequences of the source NAME to the file OUT."""
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    bar = progress_bar()
     try:
-        datasets.prepare(name, out, characters=characters, overwrite=overwrite, **given)
+        with bar:
+            datasets.prepare(
+                name,
+                out,
+                characters=characters,
+                overwrite=overwrite,
+                on_progress=lambda done: bar.update(done - bar.n),
+                **given,
+            )
     except datasets.OptionError as error:
         raise click.UsageError(str(error)) from error
+    with datasets.SequenceFile.open(out) as file:
+        for reason, facts in file.recipe.get("skipped", {}).items():
+            names = ", ".join(facts["names"][:SHOWN])
+            more = ", ..." if facts["count"] > SHOWN else ""
+            click.echo(f"skipped {facts['count']}: {reason}: {names}{more}", err=True)
     click.echo(out)

@@ -10,7 +10,7 @@ from pyro_dsae import ConfigError
 from pyro_dsae.analyses.swap import swap as draw
 from pyro_dsae.cli import options
 from pyro_dsae.datasets import DataError, Renderer, renderer
-from pyro_dsae.evaluation.exact import ExactScores, PairingError, exact_scores, match_pairs
+from pyro_dsae.evaluation.exact import ExactScores, PairingError, exact_scores, match_pairs, unlike
 from pyro_dsae.plotting import Swap, png, swap_gif, swaps
 
 SHOWN = 3
@@ -73,7 +73,12 @@ def _named(opened: options.Run, pair: tuple[tuple[int, int], ...]) -> tuple[np.n
 
 def _seeded(opened: options.Run, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     a = opened.choose("pairs", count, seed)
-    return a, match_pairs(opened.labels("static"), opened.labels("dynamic"), seed)[a]
+    labels = opened.labels("static"), opened.labels("dynamic")
+    try:
+        return a, match_pairs(*labels, seed)[a]
+    except PairingError as error:
+        click.echo(f"{error}; each is shown with one as unlike as there is", err=True)
+        return a, unlike(*labels, a, seed)
 
 
 def _score(opened: options.Run, seed: int) -> tuple[Renderer | None, ExactScores | None]:

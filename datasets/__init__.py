@@ -8,30 +8,38 @@ import numpy as np
 
 from pyro_dsae.datasets import hdf5
 from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
+from pyro_dsae.datasets.kth import Kth
 from pyro_dsae.datasets.moving_shapes import MovingShapes
+from pyro_dsae.datasets.recordings import Progress, Recordings
 from pyro_dsae.datasets.rendering import Renderer
 from pyro_dsae.datasets.source import Factor, OptionError, Source
 from pyro_dsae.datasets.sprites import Sprites
 from pyro_dsae.datasets.toy_sprites import ToySprites
+from pyro_dsae.datasets.videos import Videos
 
 __all__ = [
     "NAMES",
+    "RECORDINGS",
     "SOURCES",
     "DataError",
     "Factor",
+    "Kth",
     "MovingShapes",
     "OptionError",
+    "Recordings",
     "Renderer",
     "SequenceFile",
     "Source",
     "Sprites",
     "ToySprites",
+    "Videos",
     "prepare",
     "renderer",
 ]
 
 SOURCES: dict[str, type[Source]] = {cls.name: cls for cls in (Sprites, ToySprites, MovingShapes)}
-NAMES = tuple(SOURCES)
+RECORDINGS: dict[str, type[Recordings]] = {cls.name: cls for cls in (Kth, Videos)}
+NAMES = (*SOURCES, *RECORDINGS)
 BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences rendered at a time
 
 
@@ -41,26 +49,31 @@ def prepare(
     *,
     characters: int | None = None,
     overwrite: bool = False,
+    on_progress: Progress = lambda done: None,
     **options: Any,
 ) -> Path:
-    """Draw a source's sequences into a file, with its train and test parts as the split "official".
+    """Draw or read a source's sequences into a file, with its parts as the split "official".
 
-    name: one of NAMES. out: the file to write. characters: how many of the source's characters to
-    use, 2 at least, for a small file; None for all. options: arguments of the source's class.
+    name: one of NAMES. out: the file to write. characters: how many of a drawn source's characters
+    to use, 2 at least, for a small file; None for all. on_progress: gets the fraction that is
+    done. options: arguments of the source's class.
     Returns the path written.
     Raises OptionError when an option is not the source's or out of range, DataError when the output
     exists or the source is unusable.
     """
-    if name not in SOURCES:
+    if name not in NAMES:
         raise DataError(f"no source is named {name!r}; the sources are {', '.join(NAMES)}")
-    cls = SOURCES[name]
-    known = cls.options()
-    for option in options:
+    cls = (SOURCES | RECORDINGS)[name]
+    known = [*(["characters"] if name in SOURCES else []), *cls.options()]
+    for option in [*options, *([] if characters is None else ["characters"])]:
         if option not in known:
             raise OptionError(
-                f"{name} takes no option {option!r}; its options are "
-                f"{', '.join(['characters', *known])}"
+                f"{name} takes no option {option!r}; its options are {', '.join(known)}"
             )
+    if name in RECORDINGS:
+        if "source" not in options:
+            raise OptionError(f"{name} needs the option 'source'")
+        return cls(**options).write(out, overwrite, on_progress)
     parts = cls.split(characters)
     out = hdf5.check_output(out, overwrite)
     made = cls(**options)
@@ -78,6 +91,7 @@ def prepare(
             frames = made.render(labels[start : start + size])
             frames[padding[start : start + size]] = 0
             yield frames
+            on_progress(min(start + size, len(labels)) / len(labels))
 
     return hdf5.write(
         out,
@@ -112,11 +126,11 @@ def renderer(file: SequenceFile) -> Renderer:
     A drawn source draws it anew, all T steps whatever the lengths in the file. A source composed
     from other files finds it in `file`, which holds every motion of each of its characters and has
     to stay open.
-    Raises DataError when the file's source is not one of NAMES, or draws otherwise today.
+    Raises DataError when the file's source is not one of SOURCES, or draws otherwise today.
     """
     if file.name not in SOURCES:
         raise DataError(
             f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
-            f"that can render: {', '.join(NAMES)}"
+            f"that can render: {', '.join(SOURCES)}"
         )
     return SOURCES[file.name].renderer(file)

@@ -358,6 +358,11 @@ class SequenceFile:
         _check_splits(path, self._splits, n)
 
     @property
+    def nbytes(self) -> int:
+        """What all sequences take in memory, in bytes."""
+        return self._x.size * self._x.dtype.itemsize
+
+    @property
     def splits(self) -> dict[str, tuple[str, ...]]:
         """The parts of each scheme."""
         return {scheme: tuple(parts) for scheme, parts in self._splits.items()}

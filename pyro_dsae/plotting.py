@@ -153,7 +153,8 @@ def swap_gif(pairs: Sequence[Swap]) -> bytes:
 def sheet(title: str, blocks: Sequence[Block]) -> Figure:
     """All frames of all rows, time from left to right.
 
-    Frames have one channel (grey) or three (RGB); of others, the mean over channels is shown.
+    Frames have one channel (grey), three (RGB) or four, of which the first three are shown; of
+    others, the mean over channels.
     """
     strips = [[(row.label, _strip(row.frames)) for row in block.rows] for block in blocks]
     heights = [sum(strip.shape[0] + GAP for _, strip in rows) for rows in strips]
@@ -253,6 +254,8 @@ def _strip(frames: np.ndarray) -> np.ndarray:
 
 def _enlarged(frames: np.ndarray) -> np.ndarray:
     """Frames (T, H, W, C) in colour and of visible size, uint8 (T, h, w, 3)."""
+    if frames.shape[-1] == 4:
+        frames = frames[..., :3]
     if frames.shape[-1] != 3:
         grey = frames.mean(axis=-1, keepdims=True).round().astype(np.uint8)
         frames = np.repeat(grey, 3, axis=-1)

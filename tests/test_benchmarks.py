@@ -1,9 +1,11 @@
 """The benchmarks run, here on next to nothing."""
 
+import json
 import re
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from conftest import ROOT
@@ -37,3 +39,14 @@ def test_the_table_of_bounds_has_three_guides_of_one_generative_model(tmp_path):
     for fact in ("--on x.h5 model.safetensors", "3 of", "1 epochs, seed 0", "commit "):
         assert fact in written
     assert page() == written  # nothing is fitted again
+
+
+def test_a_set_like_kth_is_prepared_and_its_speed_stated(tmp_path):
+    pytest.importorskip("av", reason="videos need PyAV: pip install 'pyro-dsae[video]'")
+    command = [sys.executable, ROOT / "benchmarks" / "prepare_kth.py", "--videos", "2"]
+    result = subprocess.run(
+        [*command, "--frames", "40"], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    facts = json.loads(result.stdout)
+    assert (facts["videos"], facts["frames"], facts["sequences"]) == (2, 80, 8)  # 10 of 10 frames
+    assert facts["frames_a_second"] > 0 and facts["peak_memory_mb"] > 0

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import SOURCES, SequenceFile
+from pyro_dsae.datasets import RECORDINGS, SOURCES, SequenceFile
 
 
 def dsae(*arguments):
@@ -49,6 +49,7 @@ def test_info_describes_a_data_file(data):
     assert facts["name"] == "toy-sprites" and facts["sequences"] == 12 * 9
     assert sum(facts["splits"]["official"].values()) == 12 * 9
     assert facts["factors"]["action"] == "dynamic" and facts["frame_shape"] == [3, 64, 64]
+    assert facts["megabytes_in_memory"] == 12 * 9 * 8 * 64 * 64 * 3 / 1e6
 
 
 def test_a_reader_that_had_enough_is_no_error(data, monkeypatch):
@@ -71,6 +72,8 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
     assert (run / "metrics.jsonl").read_bytes() == metrics
     facts = json.loads(dsae("info", run / "model.safetensors", "--json").output)
     assert (facts["guide"], facts["prior"]) == ("full", "standard")
+    cost = json.loads(dsae("info", run, "--json").output)["cost_a_frame"]
+    assert cost == facts["cost_a_frame"] and min(cost.values()) > 0
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_what_would_change_the_generative_model_is_one_line(
 
 
 def test_prepare_has_every_option_of_the_sources_and_no_other():
-    options = {name for source in SOURCES.values() for name in source.options()}
+    options = {name for cls in (SOURCES | RECORDINGS).values() for name in cls.options()}
     found = {parameter.name for parameter in main.commands["prepare"].params}
     assert found == options | {"name", "out", "characters", "overwrite"}
 

@@ -15,7 +15,6 @@ import pytest
 
 from conftest import LPC, ROOT
 from pyro_dsae.datasets import (
-    NAMES,
     SOURCES,
     DataError,
     SequenceFile,
@@ -206,7 +205,7 @@ def test_toy_has_the_factors_of_sprites():
     assert tuple(f.name for f in ToySprites.factors) == FACTORS
 
 
-@pytest.mark.parametrize("cls", SOURCES.values(), ids=NAMES)
+@pytest.mark.parametrize("cls", SOURCES.values(), ids=list(SOURCES))
 @pytest.mark.parametrize("share", [None, 0, 0.1, 0.5, 1])
 def test_split_shares_no_character(cls, share):
     count = cls.count("static")
@@ -690,4 +689,4 @@ def test_datasets_does_not_import_torch():
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
     third_party = imported - sys.stdlib_module_names
-    assert third_party == {"numpy", "h5py", "PIL", "pyro_dsae"}
+    assert third_party == {"numpy", "h5py", "PIL", "av", "pyro_dsae"}

@@ -22,7 +22,7 @@ def test_the_paper_preset_has_the_papers_shapes():
     assert dsae.config.prior == "standard"
 
 
-@pytest.mark.parametrize("frame_shape", [(1, 16, 16), (3, 64, 64), (4, 32, 48)])
+@pytest.mark.parametrize("frame_shape", [(1, 16, 256), (2, 256, 16), (3, 64, 64), (4, 32, 48)])
 @pytest.mark.parametrize("batch", [(2,), (2, 3), (1, 2, 3)])
 def test_networks_take_any_frame_and_any_leading_shape(frame_shape, batch):
     x = torch.rand(*batch, *frame_shape)

@@ -1,0 +1,57 @@
+"""What training on one frame costs in the convolutional networks, where nearly all the work is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from pyro_dsae.config import ModelConfig
+from pyro_dsae.networks import ConvDecoder, ConvEncoder
+
+PASSES = 3  # forward, and backward to the weights and to the inputs
+BYTES = 4  # of a float32; bfloat16 has half of them
+
+
+@dataclass(frozen=True)
+class FrameCost:
+    """Of one frame in a step of training.
+
+    Args:
+        gflop: 1e9 multiplications and additions.
+        megabytes: what is kept for the backward pass, in float32.
+    """
+
+    gflop: float
+    megabytes: float
+
+
+def frame_cost(config: ModelConfig) -> FrameCost:
+    """The cost of a frame by the shapes of the layers; nothing is computed.
+
+    A batch of B sequences of T frames costs B T times as much.
+    """
+    with torch.device("meta"):
+        encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+        latent_dim = config.static_dim + config.dynamic_dim
+        decoder = ConvDecoder(latent_dim, config.frame_shape, config.channels, config.code_dim)
+    shape = config.frame_shape
+    operations, kept = 0, math.prod(shape)
+    for layer in [*encoder.modules(), *decoder.modules()]:
+        if isinstance(layer, nn.Linear):
+            operations += 2 * layer.weight.numel()
+            kept += layer.out_features
+            shape = decoder.grid  # until the decoder's convolutions, nothing has height and width
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            down = isinstance(layer, nn.Conv2d)
+            _, height, width = shape
+            height, width = (height // 2, width // 2) if down else (2 * height, 2 * width)
+            positions = math.prod((height, width) if down else shape[1:])
+            operations += 2 * layer.weight.numel() * positions
+            shape = (layer.out_channels, height, width)
+            kept += math.prod(shape)
+        elif isinstance(layer, nn.BatchNorm2d):
+            kept += math.prod(shape)  # its output, beside its input
+    return FrameCost(PASSES * operations / 1e9, BYTES * kept / 1e6)
