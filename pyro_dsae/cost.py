@@ -37,21 +37,24 @@ def frame_cost(config: ModelConfig) -> FrameCost:
         encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
         latent_dim = config.static_dim + config.dynamic_dim
         decoder = ConvDecoder(latent_dim, config.frame_shape, config.channels, config.code_dim)
-    shape = config.frame_shape
-    operations, kept = 0, math.prod(shape)
-    for layer in [*encoder.modules(), *decoder.modules()]:
-        if isinstance(layer, nn.Linear):
-            operations += 2 * layer.weight.numel()
-            kept += layer.out_features
-            shape = decoder.grid  # until the decoder's convolutions, nothing has height and width
-        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            down = isinstance(layer, nn.Conv2d)
-            _, height, width = shape
-            height, width = (height // 2, width // 2) if down else (2 * height, 2 * width)
-            positions = math.prod((height, width) if down else shape[1:])
-            operations += 2 * layer.weight.numel() * positions
-            shape = (layer.out_channels, height, width)
-            kept += math.prod(shape)
-        elif isinstance(layer, nn.BatchNorm2d):
-            kept += math.prod(shape)  # its output, beside its input
+    # f sees the frame itself; z sees it by another encoder, or another view of it.
+    apart = config.dynamic_view != "none" or not config.shared_encoder
+    operations, kept = 0, 0
+    for network in [encoder, encoder, decoder] if apart else [encoder, decoder]:
+        shape = decoder.grid if network is decoder else config.frame_shape
+        kept += 0 if network is decoder else math.prod(shape)
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear):
+                operations += 2 * layer.weight.numel()
+                kept += layer.out_features
+            elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                down = isinstance(layer, nn.Conv2d)
+                _, height, width = shape
+                height, width = (height // 2, width // 2) if down else (2 * height, 2 * width)
+                positions = math.prod((height, width) if down else shape[1:])
+                operations += 2 * layer.weight.numel() * positions
+                shape = (layer.out_channels, height, width)
+                kept += math.prod(shape)
+            elif isinstance(layer, nn.BatchNorm2d):
+                kept += math.prod(shape)  # its output, beside its input
     return FrameCost(PASSES * operations / 1e9, BYTES * kept / 1e6)
