@@ -39,7 +39,7 @@ class Guide(nn.Module, ABC):
         encoder: frames (*, C, H, W) to codes (*, code_dim).
     """
 
-    static_dropout = 0.0
+    static_dropout: float | Tensor = 0.0  # as a tensor, a rate that changes in a CUDA graph
     view: View | None = None
 
     def __init__(
@@ -88,7 +88,8 @@ class Guide(nn.Module, ABC):
             lengths = step_lengths(mask)
         _, summary = self.static_summary(static_codes, lengths)
         posterior = self.static_posterior(summary)
-        if self.training and self.static_dropout:
+        # Of a tensor no value is asked: the device would be waited for, also where it is 0.
+        if self.training and (isinstance(self.static_dropout, Tensor) or self.static_dropout):
             posterior = _dropped(posterior, self.static_dropout)
         f = draw("f", posterior)
         features = self.features(codes, f, lengths)
@@ -120,7 +121,7 @@ class Guide(nn.Module, ABC):
             return self.infer(x, mask, draw)
 
 
-def _dropped(posterior: dist.Independent, rate: float) -> dist.Independent:
+def _dropped(posterior: dist.Independent, rate: float | Tensor) -> dist.Independent:
     """``posterior`` (B,) with each row replaced by N(0, I) with probability ``rate``."""
     keep = torch.rand(posterior.batch_shape, device=posterior.mean.device) >= rate
     keep = keep.unsqueeze(-1).to(posterior.mean.dtype)

@@ -65,6 +65,16 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
         super().__init__(**options)
         self.free_bits = free_bits
 
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Pyro's, without its test for NaN, at which the host would wait for the device."""
+        if is_validation_enabled():
+            return super().differentiable_loss(model, guide, *args, **kwargs)
+        particles = [
+            self._differentiable_loss_particle(*traces)[1]
+            for traces in self._get_traces(model, guide, args, kwargs)
+        ]
+        return sum(particles) / self.num_particles
+
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         if is_validation_enabled():
             return super()._get_trace(model, guide, args, kwargs)
@@ -91,7 +101,7 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
             loss = loss + site["scale"] * cost
         self._keep(model_trace, kl)
-        return loss.item(), loss
+        return loss.detach(), loss
 
 
 def _latents(model_trace: Trace) -> list[str]:
