@@ -12,19 +12,21 @@ import click
 import torch
 
 import pyro_dsae
-from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
+from pyro_dsae import DSAE, ConfigError, ModelConfig, Sequences, TrainingConfig
 from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import REFRESH_SECONDS, device_option, progress_bar
 from pyro_dsae.config import GUIDE_FIELDS, PRESETS
 from pyro_dsae.datasets import SequenceFile
+from pyro_dsae.distributed import World, joined, own_device
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.run_folder import read_config
-from pyro_dsae.training import PRECISIONS, Step
+from pyro_dsae.training import CUDA_GRAPH, PRECISIONS, Step
 from pyro_dsae.views import VIEWS
 
+IN_MEMORY = {"auto": None, "yes": True, "no": False}
 TABLES = ("preset", "model", "training")
 
 
@@ -65,6 +67,7 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 )
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
+@_training_option("window", int, "Train on so many steps of a sequence, from a random start on.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")
 @_training_option(
     "generative_from",
@@ -72,6 +75,20 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
     "Run whose generative model is kept frozen; a guide alone is fitted.",
 )
 @device_option
+@click.option(
+    "--cuda-graph",
+    type=click.Choice(CUDA_GRAPH),
+    default="auto",
+    show_default=True,
+    help="Run each step as one CUDA graph: the same numbers, faster.",
+)
+@click.option(
+    "--in-memory",
+    type=click.Choice(list(IN_MEMORY)),
+    default="auto",
+    show_default=True,
+    help="Read the data whole, or a batch at a time: the same numbers. auto: whole if it fits.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in RUN.")
 def fit(
@@ -80,6 +97,8 @@ def fit(
     config: str | None,
     preset: str | None,
     device: torch.device,
+    cuda_graph: str,
+    in_memory: str,
     resume: bool,
     overwrite: bool,
     **options: Any,
@@ -88,6 +107,9 @@ def fit(
 
     A configuration file holds what the run's own config.json holds: preset = "small" and the tables
     [model] and [training], with the fields of ModelConfig and TrainingConfig.
+
+    On several devices: torchrun --nproc-per-node N -m pyro_dsae.cli fit DATA RUN ..., with the same
+    options; each process takes its share of a batch, and the results are those of one process.
     """
     for name, value in {"overwrite": overwrite, "preset": preset, "config": config}.items():
         if resume and value:
@@ -112,24 +134,25 @@ def fit(
     with SequenceFile.open(data) as file:
         changes = {**_start(preset, generative, file), **changes}
         model = ModelConfig.from_dict(changes)
-        sequences = file.sequences("train")
-    torch.manual_seed(training.seed)
-    dsae = DSAE(model).to(device)
-    count = sum(parameter.numel() for parameter in dsae.parameters())
-    click.echo(f"{count:,} parameters, {len(sequences):,} sequences, on {device}", err=True)
-    progress = _Progress(device)
-    with progress.bar:
-        pyro_dsae.fit(
-            dsae,
-            sequences,
-            run,
-            training,
-            resume=resume,
-            overwrite=overwrite,
-            on_epoch=progress.epoch,
-            on_step=progress.step,
-        )
-    click.echo(run)
+        sequences = file.sequences("train", in_memory=IN_MEMORY[in_memory])
+        device = own_device(device)
+        with joined(device) as world, _Progress(device, world) as progress:
+            torch.manual_seed(training.seed)
+            dsae = DSAE(model).to(device)
+            progress.start(dsae, sequences)
+            pyro_dsae.fit(
+                dsae,
+                sequences,
+                run,
+                training,
+                resume=resume,
+                overwrite=overwrite,
+                cuda_graph=cuda_graph,
+                on_epoch=progress.epoch,
+                on_step=progress.step,
+            )
+        if world.first:
+            click.echo(run)
 
 
 def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
@@ -166,12 +189,26 @@ def _training(table: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Progress:
-    """A bar on a terminal, and one line an epoch."""
+    """What the first of the processes says: facts, a bar on a terminal, and one line an epoch."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bar = progress_bar()
+    def __init__(self, device: torch.device, world: World) -> None:
+        self.device, self.world = device, world
+        self.bar = progress_bar(shown=world.first)
         self.shown = 0.0
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def start(self, dsae: DSAE, sequences: Sequences) -> None:
+        count = sum(parameter.numel() for parameter in dsae.parameters())
+        facts = f"{count:,} parameters, {len(sequences):,} sequences, on {self.device}"
+        if self.world.size > 1:
+            facts += f", {self.world.size} processes"
+        if self.world.first:
+            click.echo(facts, err=True)
 
     def step(self, step: Step) -> None:
         if self.bar.disable:
