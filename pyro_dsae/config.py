@@ -60,12 +60,19 @@ def one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
         raise ConfigError(f"{field} is {value!r}, but must be one of: {', '.join(names)}")
 
 
-def check_fields(config: type, options: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless each of ``options`` is a field of ``config`` and of its type."""
+def check_fields(config: type, options: Mapping[str, Any], of: str = "") -> None:
+    """Raise ConfigError unless each of ``options`` is a field of ``config`` and of its type.
+
+    Args:
+        of: whose options they are, in words.
+    """
     kinds = get_type_hints(config)
     for key, value in options.items():
         if key not in kinds:
-            raise ConfigError(f"unknown option {key!r}; known are: {', '.join(kinds)}")
+            whose = f" of {of}" if of else ""
+            raise ConfigError(
+                f"unknown option {key!r}{whose}; known are: {', '.join(kinds) or 'none'}"
+            )
         if not _is_a(kinds[key], value):
             name = getattr(kinds[key], "__name__", kinds[key])
             raise ConfigError(f"{key} is {value!r}, but must be of type {name}")

@@ -1,4 +1,7 @@
-"""Training: SVI through Pyro's ELBO modules, with one torch optimizer over all parameters."""
+"""Training: an objective, and one torch optimizer over all parameters of the model.
+
+With ``elbo`` this is SVI through Pyro's own estimators.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
 from pyro_dsae.evaluation.bound import elbo_parts
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast
+from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.run_folder import RunFolder, TrainingError
 from pyro_dsae.sequences import Sequences
 
+NETWORK_BETAS = (0.5, 0.999)  # Radford, Metz & Chintala (2016): a longer memory oscillates
 CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
 PRECISIONS = {"auto": None, "fp32": False, "bf16": True}  # whether the convolutions use bfloat16
 
@@ -38,6 +43,8 @@ class TrainingConfig:
         epochs: passes over the train part; 10 when neither this nor ``minutes`` is given.
         minutes: train for this long instead, by the clock, validation included. The learning rate
             then follows the clock as well, so two such runs are not equal bit for bit.
+        objective: what is minimised, a key of :data:`pyro_dsae.objectives.OBJECTIVES`.
+        objective_options: fields of its ``Options``; what is left out gets its default.
         batch_size: sequences a step.
         learning_rate: Adam's; falls along a cosine to ``final_rate`` of it.
         final_rate: fraction of the learning rate at the end.
@@ -46,11 +53,12 @@ class TrainingConfig:
             model with the best ELBO is kept.
         kl_z_weight: weight of KL_z in the loss.
         kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
-        free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's. See
-            :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
+        free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's, and of
+            the objective ``elbo``. See :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
         static_dropout_until: fraction of the training over which the model's static dropout falls
             to 0, along a line. By then z carries what happens; later it would take up appearance.
-        estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
+        estimator: of the objective ``elbo``, and of the bound on the held-out part; a key of
+            :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
         validation_fraction: fraction of the groups that is held out to choose the best weights.
@@ -61,6 +69,8 @@ class TrainingConfig:
 
     epochs: int | None = None
     minutes: float | None = None
+    objective: str = "elbo"
+    objective_options: dict = dataclasses.field(default_factory=dict)
     batch_size: int = 8
     learning_rate: float = 3e-3
     final_rate: float = 0.02
@@ -83,6 +93,7 @@ class TrainingConfig:
             )
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "epochs", 10)
+        one_of("objective", self.objective, OBJECTIVES)
         one_of("estimator", self.estimator, ESTIMATORS)
         one_of("precision", self.precision, PRECISIONS)
         for field in ("epochs", "batch_size"):
@@ -100,6 +111,16 @@ class TrainingConfig:
                 f"free_bits is {self.free_bits}, but estimator {self.estimator!r} has none; "
                 "use 'analytic'"
             )
+        objective = OBJECTIVES[self.objective]
+        for field in ("estimator", "free_bits"):
+            value = getattr(self, field)
+            if not objective.estimates and value != getattr(TrainingConfig, field):
+                raise ConfigError(
+                    f"{field} is {value!r}, but objective {self.objective!r} has none; leave it out"
+                )
+        check_fields(objective.Options, self.objective_options, f"objective {self.objective!r}")
+        options = dataclasses.asdict(objective.Options(**self.objective_options))
+        object.__setattr__(self, "objective_options", options)
         for field in ("final_rate", "validation_fraction"):
             if not 0 < getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be between 0 and 1")
@@ -128,8 +149,8 @@ class Step:
     Args:
         progress: fraction of the training that is done.
         sequences: sequences in the batch.
-        parts: ``reconstruction``, ``kl_f`` and ``kl_z`` in nats, summed over the batch. They lie on
-            the device; reading them waits for it.
+        parts: ``reconstruction``, ``kl_f`` and ``kl_z`` in nats and the objective's own, summed
+            over the batch. They lie on the device; reading them waits for it.
     """
 
     progress: float
@@ -152,9 +173,10 @@ def fit(
 
     The folder ``run`` gets ``config.json``, ``metrics.jsonl`` (a line an epoch, nats a sequence),
     ``checkpoint.pt`` (to resume) and ``model.safetensors`` (the weights with the best bound on the
-    held-out part). A resumed run of so many epochs ends with bit for bit the weights and metrics of
-    an uninterrupted one, all but the seconds. SIGINT (Ctrl-C) and SIGTERM end the step at hand,
-    save the checkpoint and raise TrainingError; a second one acts at once.
+    held-out part, or the last ones where the objective is no bound). A resumed run of so many
+    epochs ends with bit for bit the weights and metrics of an uninterrupted one, all but the
+    seconds. SIGINT (Ctrl-C) and SIGTERM end the step at hand, save the checkpoint and raise
+    TrainingError; a second one acts at once.
 
     Args:
         resume: go on from the checkpoint in ``run``.
@@ -218,7 +240,20 @@ class _Training:
         self.device = next(dsae.parameters()).device
         fast = PRECISIONS[config.precision]
         dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
-        self.optimizer = torch.optim.Adam(dsae.parameters(), lr=config.learning_rate, fused=True)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.objective = OBJECTIVES[config.objective](dsae, config, len(train))
+        self.trained: dict[str, nn.Module] = {"model": dsae}
+        self.rates, betas = {"model": config.learning_rate}, {"model": (0.9, 0.999)}
+        if len(self.objective.networks):
+            self.trained["networks"] = self.objective.networks.to(self.device)
+            self.rates["networks"], betas["networks"] = self.objective.learning_rate, NETWORK_BETAS
+        self.optimizers = {
+            name: torch.optim.Adam(
+                module.parameters(), lr=self.rates[name], betas=betas[name], fused=True
+            )
+            for name, module in self.trained.items()
+        }
         self.history: list[dict[str, Any]] = []
         self.steps = math.ceil(len(train) / config.batch_size)  # of an epoch
         self.step = 0  # within the epoch
@@ -233,8 +268,8 @@ class _Training:
             "totals": self.totals,
             "epoch_seconds": self.epoch_seconds,
             "seconds": time.perf_counter() - self.started,
-            "model": self.dsae.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "trained": {name: module.state_dict() for name, module in self.trained.items()},
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
         }
 
     def save(self) -> None:
@@ -243,8 +278,9 @@ class _Training:
 
     def restore(self) -> None:
         state = self.folder.restore()
-        self.dsae.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, module in self.trained.items():
+            module.load_state_dict(state["trained"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
         self.history, self.step, self.totals = state["history"], state["step"], state["totals"]
         self.epoch_seconds = state["epoch_seconds"]
         self.saved = time.perf_counter()
@@ -267,20 +303,17 @@ class _Training:
     ) -> dict[str, Any]:
         """Train to the end of the epoch or of the minutes, validate, save; returns the metrics."""
         config = self.config
-        self.dsae.train()
-        options = {"free_bits": config.free_bits} if config.free_bits else {}
-        estimator = ESTIMATORS[config.estimator](**options)
-        loss_module = estimator(self.dsae.model, self.dsae.guide)
+        self.objective.train()
         order = np.random.default_rng([config.seed, len(self.history)]).permutation(len(self.train))
         before = time.perf_counter() - self.epoch_seconds
         while self.step < self.steps:
             rate = self._set_rates()
             start = self.step * config.batch_size
             chosen = order[start : start + config.batch_size]
-            self._take_step(estimator, loss_module, chosen)
+            self._take_step(chosen)
             self.step += 1
             progress = self.progress
-            on_step(Step(progress, len(chosen), estimator.parts))
+            on_step(Step(progress, len(chosen), self.objective.parts))
             self.epoch_seconds = time.perf_counter() - before
             if received:
                 self.save()
@@ -303,24 +336,26 @@ class _Training:
         best = max((line["validation_elbo"] for line in self.history), default=-math.inf)
         self.history.append(metrics)
         self.step, self.totals, self.epoch_seconds = 0, {}, 0.0
-        if metrics["validation_elbo"] > best:
+        if not self.objective.bound or metrics["validation_elbo"] > best:
             save(self.dsae, self.folder.path / MODEL, overwrite=True)
         self.save()
         self.folder.write_metrics(self.history)
         return metrics
 
     def _set_rates(self) -> float:
-        """Set the learning rate and the rate of static dropout; returns the former."""
+        """Set the learning rates and the rate of static dropout; returns the model's rate."""
         progress, final = self.progress, self.config.final_rate
         left = max(0.0, 1 - progress / self.config.static_dropout_until)
         self.dsae.guide.static_dropout = left * self.dsae.config.static_dropout
         falling = 0.5 * (1 + math.cos(math.pi * progress))
-        rate = self.config.learning_rate * (final + (1 - final) * falling)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
+        share = final + (1 - final) * falling
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.rates[name] * share
+        self.objective.progress = progress
+        return self.rates["model"] * share
 
-    def _take_step(self, estimator: Any, loss_module: nn.Module, chosen: np.ndarray) -> None:
+    def _take_step(self, chosen: np.ndarray) -> None:
         warmup = self.config.kl_warmup
         epochs = len(self.history) + (self.step + 1) / self.steps
         warm = min(1.0, epochs / warmup) if warmup else 1.0
@@ -329,18 +364,27 @@ class _Training:
         # Every step draws from a stream of its own, so resuming needs no state of a generator.
         position = [self.config.seed, len(self.history), self.step]
         torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
-        loss = loss_module(x, mask, *weights) / len(chosen)
-        self.optimizer.zero_grad()
+        loss = self.objective(x, mask, *weights) / len(chosen)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.dsae.parameters(), self.config.clip_norm)
-        if not torch.isfinite(loss + norm):
-            raise TrainingError(
-                f"the loss is {loss.item()} and its gradient's norm {norm.item()} in step "
-                f"{self.step + 1} of epoch {len(self.history) + 1}; the last checkpoint is kept. "
-                "Try a smaller learning_rate or a larger scale"
+        norms = {
+            f"{name}_gradient_norm": nn.utils.clip_grad_norm_(
+                module.parameters(), self.config.clip_norm
             )
-        self.optimizer.step()
-        for name, value in estimator.parts.items():
+            for name, module in self.trained.items()
+        }
+        if not torch.isfinite(loss + sum(norms.values())):
+            raise TrainingError(
+                f"the loss is {loss.item()} and its gradient's norm "
+                f"{norms['model_gradient_norm'].item()} in step {self.step + 1} of epoch "
+                f"{len(self.history) + 1}; the last checkpoint is kept. Try a smaller "
+                "learning_rate or a larger scale"
+            )
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        averaged = {name: norm * len(chosen) for name, norm in norms.items()}  # over sequences
+        for name, value in {**self.objective.parts, **averaged}.items():
             self.totals[name] = self.totals.get(name, 0) + value.double()
 
     def _validate(self) -> dict[str, Any]:
