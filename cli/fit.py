@@ -15,7 +15,7 @@ import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
 from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import REFRESH_SECONDS, device_option, progress_bar
-from pyro_dsae.config import GUIDE_FIELDS, PRESETS
+from pyro_dsae.config import GUIDE_FIELDS, PRESETS, one_of
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
@@ -74,6 +74,7 @@ def _objective_options() -> str:
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
+@click.option("--noise-dim", type=int, help="Size of the noise that enters the guide's networks.")
 @_training_option(
     "epochs", int, "Passes over the train part; the preset's if --minutes is left out too."
 )
@@ -140,11 +141,11 @@ def fit(
     if "generative_from" in chosen:
         # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
         chosen = {"kl_z_weight": 1.0, **chosen}
-    training = TrainingConfig.preset(preset or "small", **chosen)
+    wanted = _defaults(chosen.get("objective", "elbo"))
+    training = TrainingConfig.preset(preset or "small", **{**wanted["training"], **chosen})
     generative = None if resume else training.generative_from
-    wanted = OBJECTIVES[training.objective].model_defaults
     with SequenceFile.open(data) as file:
-        changes = {**_start(preset, generative, file), **wanted, **changes}
+        changes = {**_start(preset, generative, file), **wanted["model"], **changes}
         model = ModelConfig.from_dict(changes)
         sequences = file.sequences("train")
     torch.manual_seed(training.seed)
@@ -164,6 +165,12 @@ def fit(
             on_step=progress.step,
         )
     click.echo(run)
+
+
+def _defaults(objective: str) -> dict[str, Any]:
+    """What an objective takes for granted, by table."""
+    one_of("objective", objective, OBJECTIVES)
+    return {"model": {}, "training": {}, **OBJECTIVES[objective].defaults}
 
 
 def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:

@@ -47,7 +47,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 # What only the guide and its training use; all the rest describes the generative model too.
-GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view")
+GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view", "noise_dim")
 
 
 class ConfigError(ValueError):
@@ -111,6 +111,8 @@ class ModelConfig:
             carry what happens. See :class:`pyro_dsae.guides.Guide`.
         dynamic_view: name of the view of x that z is inferred from in training, a key of
             :data:`pyro_dsae.views.VIEWS`: it keeps out of z what the view changes.
+        noise_dim: size of the noise beside the code of each frame, which makes q a mixture of any
+            shape. See :class:`pyro_dsae.guides.Guide`.
 
     Raises:
         ConfigError: naming the field, its value and what would be right.
@@ -129,6 +131,7 @@ class ModelConfig:
     learn_scale: bool = False
     static_dropout: float = 0.0
     dynamic_view: str = "none"
+    noise_dim: int = 0
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; a config read back must equal the one that was written.
@@ -150,6 +153,8 @@ class ModelConfig:
         for field in ("static_dim", "dynamic_dim", "code_dim", "hidden_dim"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
+        if self.noise_dim < 0:
+            raise ConfigError(f"noise_dim is {self.noise_dim}, but must not be negative")
         if not 0 <= self.static_dropout < 1:
             raise ConfigError(
                 f"static_dropout is {self.static_dropout}, but must be at least 0 and below 1"

@@ -24,7 +24,7 @@ from pyro_dsae.checkpoint import MODEL, load_generative, read, save
 from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
 from pyro_dsae.evaluation.bound import elbo_parts
 from pyro_dsae.model import DSAE
-from pyro_dsae.networks import bfloat16_is_fast
+from pyro_dsae.networks import bfloat16_is_fast, use_bfloat16
 from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.run_folder import RunFolder, TrainingError
@@ -239,10 +239,10 @@ class _Training:
         self.config, self.folder = config, folder
         self.device = next(dsae.parameters()).device
         fast = PRECISIONS[config.precision]
-        dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
         with torch.random.fork_rng([]):
             torch.manual_seed(config.seed)
             self.objective = OBJECTIVES[config.objective](dsae, config, len(train))
+        use_bfloat16(self.objective, bfloat16_is_fast(self.device) if fast is None else fast)
         self.trained: dict[str, nn.Module] = {"model": dsae}
         self.rates, betas = {"model": config.learning_rate}, {"model": (0.9, 0.999)}
         if len(self.objective.networks):

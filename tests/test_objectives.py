@@ -108,7 +108,7 @@ def test_only_of_a_bound_are_the_best_weights_kept(
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, "adversarial"])
 def test_every_objective_resumes_bit_for_bit(name, adversarial, sequences, tmp_path):
-    options = OBJECTIVES[name].model_defaults
+    options = OBJECTIVES[name].defaults.get("model", {})
     config = dataclasses.replace(SHORT, objective=name)
 
     def start():

@@ -39,7 +39,7 @@ class SampledELBO(Trace_ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
         with torch.no_grad():
-            self.parts = parts_of(model_trace, kl_terms(model_trace, guide_trace))
+            self.parts = detached(parts_of(model_trace, kl_terms(model_trace, guide_trace)))
         return model_trace, guide_trace
 
 
@@ -79,7 +79,7 @@ class AnalyticELBO(TraceMeanField_ELBO):
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
             loss = loss + site["scale"] * cost
-        self.parts = parts_of(model_trace, kl)
+        self.parts = detached(parts_of(model_trace, kl))
         return loss.item(), loss
 
 
@@ -100,17 +100,21 @@ def kl_terms(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
 
 
 def parts_of(model_trace: Trace, kl: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``reconstruction``, ``kl_f`` and ``kl_z``: nats, summed over the batch, detached.
+    """``reconstruction``, ``kl_f`` and ``kl_z``, in nats, summed over the batch.
 
     They are unweighted, whatever the KL weights of the loss; the KL terms are analytic given the
     sampled z_<t under either estimator.
     """
-    of_z = [value.detach() for name, value in kl.items() if name.startswith("z_")]
     return {
-        "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
-        "kl_f": kl["f"].detach(),
-        "kl_z": torch.stack(of_z).sum(),
+        "reconstruction": model_trace.nodes["x"]["log_prob_sum"],
+        "kl_f": kl["f"],
+        "kl_z": torch.stack([kl[name] for name in kl if name.startswith("z_")]).sum(),
     }
+
+
+def detached(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same values without their gradients."""
+    return {name: value.detach() for name, value in parts.items()}
 
 
 def _latents(model_trace: Trace) -> list[str]:
@@ -146,14 +150,17 @@ ESTIMATORS = {"sampled": SampledELBO, "analytic": AnalyticELBO}
 
 
 class Bound(Objective):
-    """The negative ELBO, with its KL terms weighted."""
+    """The negative ELBO, with its KL terms weighted; base of what is one of Pyro's estimators."""
 
     estimates = True
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
         super().__init__(dsae, config, sequences)
+        self.estimator = self.make_estimator(config, sequences)
+
+    def make_estimator(self, config: TrainingConfig, sequences: int) -> Any:
         options = {"free_bits": config.free_bits} if config.free_bits else {}
-        self.estimator = ESTIMATORS[config.estimator](**options)
+        return ESTIMATORS[config.estimator](**options)
 
     def forward(
         self, x: Tensor, mask: Tensor | None, kl_f_weight: float, kl_z_weight: float

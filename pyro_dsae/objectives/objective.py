@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from pyro_dsae.model import DSAE
@@ -33,7 +35,8 @@ class Objective(nn.Module, ABC):
         bound: whether the loss is a bound on the evidence, or near one, so that the weights with
             the best bound on held-out data are kept. If not, the latest are.
         estimates: whether ``estimator`` and ``free_bits`` of the config say how.
-        model_defaults: fields of ModelConfig that ``dsae fit`` sets unless told otherwise.
+        defaults: what ``dsae fit`` takes for granted unless told otherwise: fields of ModelConfig
+            in ``model`` and of TrainingConfig in ``training``.
         networks: what the objective owns. They are in the run's checkpoint, not in its model.
         learning_rate: that of the networks; it falls as the model's does.
         progress: fraction of the training that is done; the trainer sets it before every step.
@@ -43,7 +46,7 @@ class Objective(nn.Module, ABC):
 
     bound: ClassVar[bool] = True
     estimates: ClassVar[bool] = False
-    model_defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     learning_rate = 0.0
 
     @dataclass(frozen=True)
@@ -83,3 +86,9 @@ def held(*networks: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def latents(trace: Trace) -> tuple[Tensor, Tensor]:
+    """f (B, static_dim) and z (B, T, dynamic_dim) as they were drawn in a trace."""
+    steps = [site["value"] for name, site in trace.nodes.items() if name.startswith("z_")]
+    return trace.nodes["f"]["value"], torch.stack(steps, dim=-2)
