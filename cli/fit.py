@@ -15,11 +15,12 @@ import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, Sequences, TrainingConfig
 from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import REFRESH_SECONDS, device_option, progress_bar
-from pyro_dsae.config import GUIDE_FIELDS, PRESETS
+from pyro_dsae.config import GUIDE_FIELDS, PRESETS, one_of
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.distributed import World, joined, own_device
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
+from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.run_folder import read_config
@@ -38,7 +39,30 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=help, **shown)
 
 
-@click.command()
+def _parsed(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict:
+    """Of NAME=VALUE, where a value is written as in TOML, but a string without quotes."""
+    parsed: dict[str, Any] = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"option is {option!r}, but must be NAME=VALUE")
+        try:
+            parsed[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[name] = value
+    return parsed
+
+
+def _objective_options() -> str:
+    """What ``--option`` knows of each objective, with the defaults."""
+    lines = ["\b", "Options of the objectives:"]
+    for name, objective in OBJECTIVES.items():
+        fields = dataclasses.fields(objective.Options)
+        lines += [f"  {name}: {field.name}={field.default}" for field in fields]
+    return "\n".join(lines)
+
+
+@click.command(epilog=_objective_options())
 @click.argument("data", type=click.Path(dir_okay=False))
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file; options here win.")
@@ -52,10 +76,20 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
+@click.option("--noise-dim", type=int, help="Size of the noise that enters the guide's networks.")
 @_training_option(
     "epochs", int, "Passes over the train part; the preset's if --minutes is left out too."
 )
 @_training_option("minutes", float, "Train for this long instead, by the clock.")
+@_training_option("objective", click.Choice(list(OBJECTIVES)), "What is minimised.")
+@click.option(
+    "--option",
+    "objective_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_parsed,
+    help="An option of the objective, see below; may be repeated.",
+)
 @_training_option("batch_size", int, "Sequences a step.")
 @_training_option("learning_rate", float, "Adam's, at the start of its cosine.")
 @_training_option("kl_f_weight", float, "Weight of KL_f in the loss.")
@@ -114,7 +148,7 @@ def fit(
     for name, value in {"overwrite": overwrite, "preset": preset, "config": config}.items():
         if resume and value:
             raise ConfigError(f"{name} is {value!r}, but a resumed run keeps its own; leave it out")
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value not in (None, {})}
     tables = read_config(run) if resume else _read_toml(config) if config else {}
     changes = {
         **tables.get("model", {}),
@@ -129,10 +163,11 @@ def fit(
     if "generative_from" in chosen:
         # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
         chosen = {"kl_z_weight": 1.0, **chosen}
-    training = TrainingConfig.preset(preset or "small", **chosen)
+    wanted = _defaults(chosen.get("objective", "elbo"))
+    training = TrainingConfig.preset(preset or "small", **{**wanted["training"], **chosen})
     generative = None if resume else training.generative_from
     with SequenceFile.open(data) as file:
-        changes = {**_start(preset, generative, file), **changes}
+        changes = {**_start(preset, generative, file), **wanted["model"], **changes}
         model = ModelConfig.from_dict(changes)
         sequences = file.sequences("train", in_memory=IN_MEMORY[in_memory])
         device = own_device(device)
@@ -153,6 +188,12 @@ def fit(
             )
         if world.first:
             click.echo(run)
+
+
+def _defaults(objective: str) -> dict[str, Any]:
+    """What an objective takes for granted, by table."""
+    one_of("objective", objective, OBJECTIVES)
+    return {"model": {}, "training": {}, **OBJECTIVES[objective].defaults}
 
 
 def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
@@ -182,9 +223,18 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 
 def _training(table: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a file and of the command line, where epochs and minutes exclude another."""
+    """The options of a file and of the command line, where epochs and minutes exclude another.
+
+    Options of an objective join those of the file, if it is for the same objective.
+    """
     if {"epochs", "minutes"} & set(given):
         table = {key: value for key, value in table.items() if key not in ("epochs", "minutes")}
+    held = table.get("objective")
+    if given.get("objective", held) != held:
+        table = {key: value for key, value in table.items() if key != "objective_options"}
+    elif "objective_options" in given:
+        kept = table.get("objective_options", {})
+        given = {**given, "objective_options": {**kept, **given["objective_options"]}}
     return {**table, **given}
 
 

@@ -1,7 +1,8 @@
-"""Training: SVI through Pyro's ELBO modules, with one torch optimizer over all parameters.
+"""Training: an objective, and one torch optimizer over all parameters of the model.
 
-A step reads no value on the host, where a GPU would be waited for: what is looked at, the loss too,
-is looked at now and then. So a step can be one CUDA graph, and runs the same on several processes.
+With ``elbo`` this is SVI through Pyro's own estimators. A step reads no value on the host, where a
+GPU would be waited for: what is looked at, the loss too, is looked at now and then. So a step can
+be one CUDA graph, and runs the same on several processes.
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
 from pyro_dsae.distributed import World
 from pyro_dsae.evaluation.bound import elbo_parts
 from pyro_dsae.model import DSAE
-from pyro_dsae.networks import bfloat16_is_fast
+from pyro_dsae.networks import bfloat16_is_fast, use_bfloat16
+from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.run_folder import RunFolder, TrainingError
 from pyro_dsae.sequences import Sequences
 
+NETWORK_BETAS = (0.5, 0.999)  # Radford, Metz & Chintala (2016): a longer memory oscillates
 CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
 CHECK_STEPS = 50  # between two looks at whether the loss is finite
 CUDA_GRAPH = ("auto", "on", "off")
@@ -50,6 +53,8 @@ class TrainingConfig:
         epochs: passes over the train part; 10 when neither this nor ``minutes`` is given.
         minutes: train for this long instead, by the clock, validation included. The learning rate
             then follows the clock as well, so two such runs are not equal bit for bit.
+        objective: what is minimised, a key of :data:`pyro_dsae.objectives.OBJECTIVES`.
+        objective_options: fields of its ``Options``; what is left out gets its default.
         batch_size: sequences a step.
         learning_rate: Adam's; falls along a cosine to ``final_rate`` of it.
         final_rate: fraction of the learning rate at the end.
@@ -58,11 +63,12 @@ class TrainingConfig:
             model with the best ELBO is kept.
         kl_z_weight: weight of KL_z in the loss.
         kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
-        free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's. See
-            :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
+        free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's, and of
+            the objective ``elbo``. See :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
         static_dropout_until: fraction of the training over which the model's static dropout falls
             to 0, along a line. By then z carries what happens; later it would take up appearance.
-        estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
+        estimator: of the objective ``elbo``, and of the bound on the held-out part; a key of
+            :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
         validation_fraction: fraction of the groups that is held out to choose the best weights.
@@ -75,6 +81,8 @@ class TrainingConfig:
 
     epochs: int | None = None
     minutes: float | None = None
+    objective: str = "elbo"
+    objective_options: dict = dataclasses.field(default_factory=dict)
     batch_size: int = 8
     learning_rate: float = 3e-3
     final_rate: float = 0.02
@@ -98,6 +106,7 @@ class TrainingConfig:
             )
         if self.epochs is None and self.minutes is None:
             object.__setattr__(self, "epochs", 10)
+        one_of("objective", self.objective, OBJECTIVES)
         one_of("estimator", self.estimator, ESTIMATORS)
         one_of("precision", self.precision, PRECISIONS)
         for field in ("epochs", "batch_size"):
@@ -117,6 +126,16 @@ class TrainingConfig:
                 f"free_bits is {self.free_bits}, but estimator {self.estimator!r} has none; "
                 "use 'analytic'"
             )
+        objective = OBJECTIVES[self.objective]
+        for field in ("estimator", "free_bits"):
+            value = getattr(self, field)
+            if not objective.estimates and value != getattr(TrainingConfig, field):
+                raise ConfigError(
+                    f"{field} is {value!r}, but objective {self.objective!r} has none; leave it out"
+                )
+        check_fields(objective.Options, self.objective_options, f"objective {self.objective!r}")
+        options = dataclasses.asdict(objective.Options(**self.objective_options))
+        object.__setattr__(self, "objective_options", options)
         for field in ("final_rate", "validation_fraction"):
             if not 0 < getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be between 0 and 1")
@@ -145,8 +164,8 @@ class Step:
     Args:
         progress: fraction of the training that is done.
         sequences: sequences in the batch, those of this process.
-        parts: ``reconstruction``, ``kl_f`` and ``kl_z`` in nats, summed over the batch. They lie on
-            the device; reading them waits for it.
+        parts: ``reconstruction``, ``kl_f`` and ``kl_z`` in nats and the objective's own, summed
+            over the batch. They lie on the device; reading them waits for it.
     """
 
     progress: float
@@ -170,9 +189,10 @@ def fit(
 
     The folder ``run`` gets ``config.json``, ``metrics.jsonl`` (a line an epoch, nats a sequence),
     ``checkpoint.pt`` (to resume) and ``model.safetensors`` (the weights with the best bound on the
-    held-out part). A resumed run of so many epochs ends with bit for bit the weights and metrics of
-    an uninterrupted one, all but the seconds. SIGINT (Ctrl-C) and SIGTERM end the step at hand,
-    save the checkpoint and raise TrainingError; a second one acts at once.
+    held-out part, or the last ones where the objective is no bound). A resumed run of so many
+    epochs ends with bit for bit the weights and metrics of an uninterrupted one, all but the
+    seconds. SIGINT (Ctrl-C) and SIGTERM end the step at hand, save the checkpoint and raise
+    TrainingError; a second one acts at once.
 
     Where torch.distributed is initialised all its processes train together, each on its share of
     every batch, from equal weights and data; the first one writes the files and calls back.
@@ -214,9 +234,9 @@ def fit(
     }
     folder = RunFolder(run, settings)
     with world.watched():
-        training = _Training(dsae, train, validation, config, folder, world, cuda_graph)
         if config.generative_from is not None:
             dsae.model.freeze()
+        training = _Training(dsae, train, validation, config, folder, world, cuda_graph)
         if resume:
             training.restore()
         else:
@@ -254,31 +274,41 @@ class _Training:
     ) -> None:
         self.dsae, self.config, self.folder, self.world = dsae, config, folder, world
         self.device = next(dsae.parameters()).device
+        self.on_gpu = self.device.type == "cuda"
         self.train, self.validation = train.resident(self.device), validation
         fast = PRECISIONS[config.precision]
-        dsae.use_bfloat16(bfloat16_is_fast(self.device) if fast is None else fast)
-        # What changes from step to step is a tensor, and so is a constant to a CUDA graph.
-        names = ("learning_rate", "static_dropout", "kl_f_weight", "kl_z_weight")
-        self.rates = {name: torch.ones((), device=self.device) for name in names}
+        with torch.random.fork_rng([]):
+            torch.manual_seed(config.seed)
+            self.objective = OBJECTIVES[config.objective](dsae, config, len(train))
+        use_bfloat16(self.objective, bfloat16_is_fast(self.device) if fast is None else fast)
+        self.trained: dict[str, nn.Module] = {"model": dsae}
+        self.rates, betas = {"model": config.learning_rate}, {"model": (0.9, 0.999)}
+        if len(self.objective.networks):
+            self.trained["networks"] = self.objective.networks.to(self.device)
+            self.rates["networks"], betas["networks"] = self.objective.learning_rate, NETWORK_BETAS
+        # What changes from step to step is a tensor: a number would be a constant to a CUDA graph.
+        names = (*self.trained, "static_dropout", "kl_f_weight", "kl_z_weight")
+        self.now = {name: torch.ones((), device=self.device) for name in names}
         if dsae.config.static_dropout:
-            dsae.guide.static_dropout = self.rates["static_dropout"]
-        self.capturable = self.device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            dsae.parameters(),
-            lr=self.rates["learning_rate"],
-            fused=True,
-            capturable=self.capturable,
-        )
-        options = {"free_bits": config.free_bits} if config.free_bits else {}
-        self.estimator = ESTIMATORS[config.estimator](**options)
-        self.loss = world.wrap(self.estimator(dsae.model, dsae.guide))
+            dsae.guide.static_dropout = self.now["static_dropout"]
+        self.optimizers = {
+            name: torch.optim.Adam(
+                module.parameters(),
+                lr=self.now[name],
+                betas=betas[name],
+                fused=True,
+                capturable=self.on_gpu,
+            )
+            for name, module in self.trained.items()
+        }
+        self.loss = world.wrap(self.objective)
         self.compute: Callable[..., dict[str, Tensor]] = self._compute
         obstacle = self._graph_obstacle()
         if obstacle is None and cuda_graph != "off":
             self.compute = Captured(self._compute, config.batch_size)
         elif cuda_graph == "on":
             raise TrainingError(f"a step cannot be a CUDA graph: {obstacle}; leave cuda_graph out")
-        elif cuda_graph == "auto" and self.device.type == "cuda":
+        elif cuda_graph == "auto" and self.on_gpu:
             log.warning("a step cannot be a CUDA graph, which would be faster: %s", obstacle)
         self.history: list[dict[str, Any]] = []
         self.steps = math.ceil(len(train) / config.batch_size)  # of an epoch
@@ -292,14 +322,16 @@ class _Training:
 
     def _graph_obstacle(self) -> str | None:
         """Why a step cannot be a CUDA graph; None if it can."""
-        if self.device.type != "cuda":
+        if not self.on_gpu:
             return f"the device is {self.device}"
         if self.world.size > 1:
             return f"{self.world.size} processes train together"
         if (self.train.lengths < (self.config.window or self.train.steps)).any():
             return "the sequences differ in length"
-        if self.config.estimator != "analytic":
-            return f"the estimator {self.config.estimator!r} reads values on the host"
+        if self.config.objective != "elbo" or self.config.estimator != "analytic":
+            return (
+                "only the objective 'elbo' with the analytic estimator reads no value on the host"
+            )
         return None
 
     def state(self) -> dict[str, Any]:
@@ -310,8 +342,8 @@ class _Training:
             "totals": self.world.sum(self.totals),
             "epoch_seconds": self.epoch_seconds,
             "seconds": time.perf_counter() - self.started,
-            "model": self.dsae.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "trained": {name: module.state_dict() for name, module in self.trained.items()},
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
         }
 
     def create(self, overwrite: bool) -> None:
@@ -329,10 +361,11 @@ class _Training:
 
     def restore(self) -> None:
         state = self.folder.restore()
-        self.dsae.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # as on this device, not the checkpoint's
-            group["lr"], group["capturable"] = self.rates["learning_rate"], self.capturable
+        for name, module in self.trained.items():
+            module.load_state_dict(state["trained"][name])
+            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            for group in self.optimizers[name].param_groups:  # the checkpoint's are of its device
+                group["lr"], group["capturable"] = self.now[name], self.on_gpu
         self.history, self.step = state["history"], state["step"]
         own = 1 if self.world.first else 0  # the first goes on with the sums of all
         self.totals = {name: own * total.to(self.device) for name, total in state["totals"].items()}
@@ -358,7 +391,7 @@ class _Training:
     ) -> dict[str, Any]:
         """Train to the end of the epoch or of the minutes, validate, save; returns the metrics."""
         config = self.config
-        self.dsae.train()
+        self.objective.train()
         position = [config.seed, len(self.history)]
         order = np.random.default_rng(position).permutation(len(self.train))
         train = self.train
@@ -398,7 +431,8 @@ class _Training:
         best = max((line["validation_elbo"] for line in self.history), default=-math.inf)
         self.history.append(metrics)
         self.step, self.totals, self.epoch_seconds = 0, {}, 0.0
-        if self.world.first and metrics["validation_elbo"] > best:
+        better = not self.objective.bound or metrics["validation_elbo"] > best
+        if self.world.first and better:
             save(self.dsae, self.folder.path / MODEL, overwrite=True)
         self.save()
         if self.world.first:
@@ -413,22 +447,23 @@ class _Training:
         return signal.Signals(int(number)) if number else None
 
     def _set_rates(self) -> float:
-        """Set what changes from step to step; returns the learning rate."""
+        """Set what changes from step to step; returns the model's learning rate."""
         config, progress = self.config, self.progress
         left = max(0.0, 1 - progress / config.static_dropout_until)
         falling = 0.5 * (1 + math.cos(math.pi * progress))
+        share = config.final_rate + (1 - config.final_rate) * falling
         epochs = len(self.history) + (self.step + 1) / self.steps
         warm = min(1.0, epochs / config.kl_warmup) if config.kl_warmup else 1.0
-        rates = {
-            "learning_rate": config.learning_rate
-            * (config.final_rate + (1 - config.final_rate) * falling),
+        now = {
+            **{name: share * rate for name, rate in self.rates.items()},
             "static_dropout": left * self.dsae.config.static_dropout,
             "kl_f_weight": warm * config.kl_f_weight,
             "kl_z_weight": warm * config.kl_z_weight,
         }
-        for name, value in rates.items():
-            self.rates[name].fill_(value)
-        return rates["learning_rate"]
+        for name, value in now.items():
+            self.now[name].fill_(value)
+        self.objective.progress = progress
+        return now["model"]
 
     def _take_step(self, train: Sequences, chosen: np.ndarray) -> tuple[int, dict[str, Tensor]]:
         """A step on a batch; returns this process's number of sequences, and parts of the loss."""
@@ -447,13 +482,22 @@ class _Training:
         return len(own), found
 
     def _compute(self, x: Tensor, mask: Tensor | None, weight: float) -> dict[str, Tensor]:
-        """A step as a function of tensors: the loss, its gradient's norm, and the bound's parts."""
-        loss = weight * self.loss(x, mask, self.rates["kl_f_weight"], self.rates["kl_z_weight"])
-        self.optimizer.zero_grad()
+        """A step as a function of tensors: the loss, the norm of its gradient, and the parts."""
+        loss = weight * self.loss(x, mask, self.now["kl_f_weight"], self.now["kl_z_weight"])
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.dsae.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        return {"loss": loss.detach(), "norm": norm, **self.estimator.parts}
+        norms = {
+            f"{name}_gradient_norm": nn.utils.clip_grad_norm_(
+                module.parameters(), self.config.clip_norm
+            )
+            for name, module in self.trained.items()
+        }
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        averaged = {name: norm * len(x) for name, norm in norms.items()}  # over sequences
+        found = {"loss": loss.detach(), "norm": sum(norms.values())}
+        return {**found, **self.objective.parts, **averaged}
 
     def _check_loss(self) -> None:
         """Raise TrainingError if any step so far had a loss or a gradient that is not finite."""
