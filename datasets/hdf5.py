@@ -18,6 +18,7 @@ from pyro_dsae.sequences import Sequences
 
 FORMAT = "pyro-dsae"
 SCHEMA_VERSION = 1
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cluster
 REMEDY = "make the file again with `dsae prepare`"
 LAYOUTS = {"video": ("NTHWC", 5, np.uint8), "series": ("NTD", 3, np.float32)}
 TEXT_ATTRIBUTES = (
@@ -499,9 +500,8 @@ def fits_in_memory(size: int) -> bool:
     Training holds them twice for a moment, when it sets a part aside for validation.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")  # of a container or of a job on a cluster
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        memory = min(memory, int(text))
+    if MEMORY_LIMIT.exists() and (limit := MEMORY_LIMIT.read_text().strip()).isdigit():
+        memory = min(memory, int(limit))
     return size <= memory / int(os.environ.get("LOCAL_WORLD_SIZE", 1)) / 4  # torchrun's processes
 
 

@@ -86,10 +86,8 @@ class TotalCorrelationELBO(AnalyticELBO):
         self.sequences, self.sampling = sequences, SAMPLING[sampling]
         self.weights = {"f": tc_f, "z": tc_z}
 
-    def _differentiable_loss_particle(
-        self, model_trace: Trace, guide_trace: Trace
-    ) -> tuple[Any, Tensor]:
-        _, loss = super()._differentiable_loss_particle(model_trace, guide_trace)
+    def particle(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        loss = super().particle(model_trace, guide_trace)
         terms: dict[str, Tensor] = {}
         for name, site in guide_trace.nodes.items():
             if name == "f" or name.startswith("z_"):
@@ -100,7 +98,7 @@ class TotalCorrelationELBO(AnalyticELBO):
         for code, weight in self.weights.items():
             loss = loss + weight * terms[f"tc_{code}"]
         self.parts = self.parts | {name: value.detach() for name, value in terms.items()}
-        return loss.detach(), loss
+        return loss
 
     def _decomposed(self, site: dict[str, Any], prior: Any) -> dict[str, Tensor]:
         """The three terms of one site, in nats, summed over the sequences that have it."""

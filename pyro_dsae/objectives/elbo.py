@@ -63,11 +63,8 @@ class AnalyticELBO(TraceMeanField_ELBO):
         """Pyro's, without its test for NaN, at which the host would wait for the device."""
         if is_validation_enabled():
             return super().differentiable_loss(model, guide, *args, **kwargs)
-        particles = [
-            self._differentiable_loss_particle(*traces)[1]
-            for traces in self._get_traces(model, guide, args, kwargs)
-        ]
-        return sum(particles) / self.num_particles
+        drawn = self._get_traces(model, guide, args, kwargs)
+        return sum(self.particle(*each) for each in drawn) / self.num_particles
 
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         if is_validation_enabled():
@@ -76,7 +73,12 @@ class AnalyticELBO(TraceMeanField_ELBO):
 
     def _differentiable_loss_particle(
         self, model_trace: Trace, guide_trace: Trace
-    ) -> tuple[Any, Tensor]:
+    ) -> tuple[float, Tensor]:
+        loss = self.particle(model_trace, guide_trace)
+        return loss.item(), loss
+
+    def particle(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """The loss from one draw; reads no value on the host."""
         loss, kl = 0.0, kl_terms(model_trace, guide_trace)
         for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
@@ -90,7 +92,7 @@ class AnalyticELBO(TraceMeanField_ELBO):
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
             loss = loss + site["scale"] * cost
         self.parts = detached(parts_of(model_trace, kl))
-        return loss.detach(), loss
+        return loss
 
 
 def traces(model: Any, guide: Any, *args: Any, **kwargs: Any) -> tuple[Trace, Trace]:
