@@ -37,3 +37,21 @@ def test_the_table_of_bounds_has_three_guides_of_one_generative_model(tmp_path):
     for fact in ("--on x.h5 model.safetensors", "3 of", "1 epochs, seed 0", "commit "):
         assert fact in written
     assert page() == written  # nothing is fitted again
+
+
+def test_the_table_of_growth_has_a_row_a_size(tmp_path):
+    axes = ["--steps", "2,4", "--sequences", "60,1e6", "--frame", "32", "--batch", "2"]
+    command = [sys.executable, ROOT / "benchmarks" / "growth.py", "growth.md", "growth.png"]
+    subprocess.run([*command, *axes, "--count", "1"], cwd=tmp_path, check=True)
+    page = (tmp_path / "growth.md").read_text()
+    rows = re.findall(r"^\| (.*?) \| ([\d,]+) \| .* \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert [row[:2] for row in rows] == [
+        ("N", "60"),
+        ("N", "1,000,000"),
+        ("T", "2"),
+        ("T", "4"),
+        ("frame side", "32"),
+        ("batch", "2"),
+    ]
+    assert float(rows[1][2]) < 2  # GB for a million sequences of 98 kB
+    assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
