@@ -127,6 +127,12 @@ def joined(device: torch.device) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+_IN_PLACE = (torch.Tensor.normal_, torch.Tensor.uniform_)
+_OF_A_SHAPE = (torch.rand, torch.randn)
+_LIKE = (torch.rand_like, torch.randn_like)
+_OF_THE_BATCH = {F.batch_norm, *_IN_PLACE, *_OF_A_SHAPE, *_LIKE}
+
+
 class _WholeBatch(TorchFunctionMode):
     """Batch norm and random numbers as if this process's rows had the whole batch around them.
 
@@ -149,18 +155,20 @@ class _WholeBatch(TorchFunctionMode):
         self, function: Callable, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if function not in _OF_THE_BATCH:  # nearly all that a step calls
+            return function(*args, **kwargs)
         if function is F.batch_norm:
             return _batch_norm(*args, **kwargs)
-        if function in (torch.Tensor.normal_, torch.Tensor.uniform_):
+        if function in _IN_PLACE:
             kept, *how = args
             if self._has_own_rows(kept.shape):
                 whole = kept.new_empty(self.sequences, *kept.shape[1:])
                 return kept.copy_(function(whole, *how, **kwargs)[self.rows])
-        if function in (torch.rand, torch.randn):
+        if function in _OF_A_SHAPE:
             shape = args if isinstance(args[0], int) else tuple(args[0])
             if self._has_own_rows(shape):
                 return function(self.sequences, *shape[1:], **kwargs)[self.rows]
-        if function in (torch.rand_like, torch.randn_like) and self._has_own_rows(args[0].shape):
+        if function in _LIKE and self._has_own_rows(args[0].shape):
             whole = args[0].new_empty(self.sequences, *args[0].shape[1:])
             return function(whole, **kwargs)[self.rows]
         return function(*args, **kwargs)
@@ -231,11 +239,8 @@ class _BatchNorm(torch.autograd.Function):
         )  # with the statistics held fixed: dx is scale * inverse * dy
         sums = torch.stack([d_weight, d_bias]).double()
         dist.all_reduce(sums)
-        slope, shift = sums / whole  # means over the whole batch of dy * normalised x, and of dy
-        factor = scale * inverse
-        slope = factor * inverse * slope.to(mean)
-        shift = slope * mean - factor * shift.to(mean)
-        wide = (-1, *[1] * (x.ndim - 2))
-        correction = torch.addcmul(shift.view(wide), x, slope.view(wide), value=-1)
+        # Less their means over the whole batch: of dy * normalised x, times that x, and of dy.
+        slope, shift = -scale * inverse * (sums / whole).to(mean)
+        means = torch.native_batch_norm(x, slope, shift, mean, variance, False, 0.0, ctx.eps)[0]
         needed = weight is not None
-        return dx.add_(correction), d_weight if needed else None, d_bias if needed else None, None
+        return dx.add_(means), d_weight if needed else None, d_bias if needed else None, None
