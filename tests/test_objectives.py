@@ -23,7 +23,6 @@ from pyro_dsae import (
 )
 from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import Bound
-from pyro_dsae.objectives.objective import held
 
 SHORT = TrainingConfig(epochs=3, batch_size=8, validation_fraction=0.2, seed=3)
 
@@ -173,14 +172,3 @@ def test_what_an_objective_does_not_use_is_refused_by_name(options, message, adv
 
 def test_the_config_holds_every_option_of_the_objective(adversarial):
     assert adversarial.objective_options == {"weight": 2.0, "kind": "plain"}
-
-
-def test_a_held_network_passes_gradients_on_and_takes_none():
-    network, x = nn.Linear(3, 1), torch.ones(2, 3, requires_grad=True)
-    network.bias.requires_grad_(False)
-    with held(network):
-        loss = network(x).sum()
-    loss.backward()
-    assert torch.equal(x.grad, network.weight.detach().expand(2, 3))
-    assert network.weight.grad is None
-    assert network.weight.requires_grad and not network.bias.requires_grad

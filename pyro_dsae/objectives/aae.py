@@ -77,11 +77,13 @@ class AdversarialAutoencoder(Objective):
             f_prior, z_prior = model.draw(*x.shape[:2])
         logits_f = static(f_seen), static(f_prior)
         logits_z = sequence(f_seen, z_seen, lengths), sequence(f_prior, z_prior, lengths)
+        discriminators = logistic_loss(*logits_f) + logistic_loss(*logits_z)
         likelihood = self._log_prior(z_seen, lengths)
         self.parts = detached(parts) | {
             "match_f": match_f.detach(),
             "match_z": match_z.detach(),
             "log_prior": likelihood.detach(),
+            "discriminator_loss": discriminators.detach(),
             "static_accuracy": len(x) * accuracy(*logits_f),
             "sequence_accuracy": len(x) * accuracy(*logits_z),
         }
@@ -90,8 +92,7 @@ class AdversarialAutoencoder(Objective):
             + kl_z_weight * match_z
             - parts["reconstruction"]
             - likelihood
-            + logistic_loss(*logits_f)
-            + logistic_loss(*logits_z)
+            + discriminators
         )
 
     def _log_prior(self, z: Tensor, lengths: Tensor | None) -> Tensor:

@@ -21,7 +21,7 @@ noise. The ELBO of q lies between the two.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyro.distributions as dist
 import torch
@@ -42,7 +42,7 @@ from pyro_dsae.objectives.objective import Objective, held
 if TYPE_CHECKING:
     from pyro_dsae.training import TrainingConfig
 
-DRAWS = 4  # of the noise, for the means and variances of q
+DRAWS = 8  # of the noise, for the means and variances of q
 
 
 class AVB(Objective):
@@ -107,26 +107,19 @@ class AVB(Objective):
         f_seen, z_seen = f_unit.detach(), z_unit.detach()
         f_r, z_r = torch.randn_like(f_seen), torch.randn_like(z_seen)
         logits_f = static(f_seen, summary), static(f_r, summary)
-        logits_both = (
-            sequence(f_seen, z_seen, lengths, seen),
-            sequence(f_r, z_r, lengths, seen),
-        )
+        logits_both = (sequence(f_seen, z_seen, lengths, seen), sequence(f_r, z_r, lengths, seen))
+        discriminators = logistic_loss(*logits_f) + logistic_loss(*logits_both)
         self.parts = {
             "reconstruction": reconstruction.detach(),
             "kl_f": kl_f.detach(),
             "kl_z": kl_z.detach(),
             "contrast_f": ratio_f.detach(),
             "contrast_z": ratio_both.detach(),
+            "discriminator_loss": discriminators.detach(),
             "static_accuracy": len(x) * accuracy(*logits_f),
             "sequence_accuracy": len(x) * accuracy(*logits_both),
         }
-        return (
-            kl_f_weight * kl_f
-            + kl_z_weight * kl_z
-            - reconstruction
-            + logistic_loss(*logits_f)
-            + logistic_loss(*logits_both)
-        )
+        return kl_f_weight * kl_f + kl_z_weight * kl_z - reconstruction + discriminators
 
 
 Moments = tuple[Tensor, Tensor]  # means and standard deviations
@@ -136,15 +129,19 @@ Moments = tuple[Tensor, Tensor]  # means and standard deviations
 def moments(guide: Guide, reading: Reading, draws: int = DRAWS) -> tuple[Moments, Moments]:
     """Means and deviations of q over the noise, of f (B, static_dim) and z (B, T, dynamic_dim).
 
-    By the law of total variance over ``draws`` of the noise and of z_<t.
+    By the law of total variance over an even number of ``draws`` of the noise and of z_<t, the same
+    for all sequences and at every call: r is a function of x alone, or the logits would be those of
+    an average over r, and too near 0.
     """
+    fixed = torch.Generator(reading.codes.device).manual_seed(0)
     found: dict[str, dist.Normal] = {}
 
-    def draw(name: str, q: Any) -> Tensor:
-        if name == "noise":
-            return q.expand((draws, *q.batch_shape)).sample()
-        found[name] = q.base_dist
-        return q.sample()
+    def draw(name: str, q: dist.Independent) -> Tensor:
+        shape = (draws // 2, 1, *q.event_shape)
+        half = torch.randn(shape, generator=fixed, dtype=q.mean.dtype, device=q.mean.device)
+        if name != "noise":
+            found[name] = q.base_dist
+        return q.mean + q.stddev * torch.cat([half, -half])  # (draws, B, *)
 
     guide.walk(reading, draw)
     means, scales = {}, {}

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_dsae.networks import SLOPE, BiLSTM, ConvEncoder
-
-FEATURES = 9  # layers of the encoder's convolutions: three of four blocks
+from pyro_dsae.networks import FRAME_MULTIPLE, SLOPE, BiLSTM, FrameNetwork
 
 
 def logistic_loss(of_p: Tensor, of_q: Tensor) -> Tensor:
@@ -77,15 +75,38 @@ class SequenceDiscriminator(nn.Module):
         return whole + each.sum(dim=-1)
 
 
-class FrameDiscriminator(ConvEncoder):
-    """An encoder of frames that also shows its third block, where batch norm sets the scale."""
+class FrameDiscriminator(FrameNetwork):
+    """An encoder of frames that also shows its third block.
+
+    Each frame is normalised by itself. Batch norm would tie the frames of a batch together, and
+    with them the gradients that a GAN is to keep apart.
+    """
+
+    def __init__(self, frame_shape: Sequence[int], channels: Sequence[int], code_dim: int) -> None:
+        super().__init__()
+        inputs, height, width = frame_shape
+        blocks = []
+        for outputs in channels:
+            blocks.append(
+                nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
+                    nn.GroupNorm(1, outputs),
+                    nn.LeakyReLU(SLOPE),
+                )
+            )
+            inputs = outputs
+        area = (height // FRAME_MULTIPLE) * (width // FRAME_MULTIPLE)
+        self.features = nn.Sequential(*blocks[:-1])
+        self.code = nn.Sequential(
+            blocks[-1], nn.Flatten(), nn.Linear(inputs * area, code_dim), nn.LeakyReLU(SLOPE)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, -) and codes (N, code_dim) of frames x (N, C, H, W) in [0, 1]."""
         with self.autocast(x):
-            grid = self.convolutions[:FEATURES](x.contiguous(memory_format=torch.channels_last))
-            codes = F.leaky_relu(self.code(self.convolutions[FEATURES:](grid).flatten(1)), SLOPE)
-        return grid.flatten(1).to(x.dtype), codes.to(x.dtype)
+            features = self.features(x.contiguous(memory_format=torch.channels_last))
+            codes = self.code(features)
+        return features.flatten(1).to(x.dtype), codes.to(x.dtype)
 
 
 class VideoDiscriminator(nn.Module):

@@ -103,11 +103,13 @@ class MutualInformation(Objective):
         f_seen, z_seen = f.detach(), z.detach()
         together = pairs(f_seen, z_seen, lengths)
         apart = pairs(f_seen, shuffled(z_seen), other)
+        discriminators = logistic_loss(together, apart)
         contrast_f, contrast_z = self._contrast(reading)
         self.parts = detached(parts) | {
             "mi": information.detach(),
             "contrast_f": contrast_f.detach(),
             "contrast_z": contrast_z.detach(),
+            "discriminator_loss": discriminators.detach(),
             "pairs_accuracy": len(x) * accuracy(together, apart),
         }
         return (
@@ -117,7 +119,7 @@ class MutualInformation(Objective):
             + self.options.mi * information
             + self.options.contrast_f * contrast_f
             + self.options.contrast_z * contrast_z
-            + logistic_loss(together, apart)
+            + discriminators
         )
 
     def _contrast(self, reading: Reading) -> tuple[Tensor, Tensor]:
