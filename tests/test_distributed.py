@@ -90,7 +90,7 @@ def assert_resumes_to_the_run_of_one_process(folder):
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-3, msg=name)
 
 
-def test_the_death_of_one_ends_all_and_the_rest_equals_one_process(folder):
+def test_a_death_ends_all_and_the_resumed_run_equals_one_process(folder):
     running = start("--config", "c.toml")
     wait_for_an_epoch(folder / "two", running)
     children = ["ps", "-o", "pid=", "--ppid", str(running.pid)]
