@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pyro_dsae import DSAE, ModelConfig, save
 from pyro_dsae.checkpoint import read, write_whole
+from pyro_dsae.evaluation.report import EVALUATION
 from pyro_dsae.run_folder import CONFIG, read_config, read_metrics, versions
 
 PART_BYTES = 15_000_000  # of a file of weights, at most
@@ -73,9 +74,12 @@ def table(out: Path, page: Path, runs: tuple[Path, ...]) -> None:
 @click.argument("runs", type=path, nargs=-1)
 def scores(out: Path, page: Path, runs: tuple[Path, ...]) -> None:
     """What dsae evaluate kept of RUNS: every number in the table PAGE, all in OUT."""
-    kept = {run.name: run / "evaluation.json" for run in runs}
+    kept = {run.name: run / EVALUATION for run in runs}
     found = {name: json.loads(file.read_text()) for name, file in kept.items() if file.exists()}
-    numbers = {name: _numbers(report) for name, report in found.items()}
+    numbers = {
+        name: _numbers({key: each["figures"] for key, each in report["sections"].items()})
+        for name, report in found.items()
+    }
     names = list(dict.fromkeys(name for each in numbers.values() for name in each))
     rows = [[name, *(_short(each.get(name, "-")) for each in numbers.values())] for name in names]
     write_table(out, page, {"runs": found}, ["figure", *numbers], rows)

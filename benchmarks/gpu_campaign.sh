@@ -51,7 +51,7 @@ stage=${words[0]} out=$(realpath -m "${words[1]}") chosen=("${words[@]:2}")
 [ ${#chosen[@]} -gt 0 ] || chosen=("${RUNS[@]}")
 if [ $smoke = yes ]; then
     device=cpu epochs=1 shape=(--config "$ROOT/benchmarks/smoke.toml")
-    data_options=(--characters 6) bench_seconds=1
+    data_options=(--characters 12) bench_seconds=1
 else
     device=cuda epochs=50 shape=(--preset paper)
     data_options=() bench_seconds=30
@@ -126,7 +126,7 @@ train() {
 evaluate() {
     prepare
     if [ -n "${WEIGHTS:-}" ]; then campaign join "$WEIGHTS" "$WORK"; fi
-    local scored=(--only bound)  # the rest takes a CPU minutes
+    local scored=(--only similarity)  # the rest takes a CPU minutes
     if [ $smoke = no ]; then
         dsae judge "$data" "$WORK/judge.safetensors" --device $device --overwrite
         scored=(--judge "$WORK/judge.safetensors")
