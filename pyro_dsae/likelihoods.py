@@ -34,7 +34,7 @@ class IsotropicNormal(dist.Normal):
         error = value - self.loc
         constant = -math.log(self.one_scale) - 0.5 * math.log(2 * math.pi)
         precision = self.one_scale**-2
-        return torch.addcmul(error.new_tensor(constant), error, error, value=-0.5 * precision)
+        return torch.addcmul(error.new_full((), constant), error, error, value=-0.5 * precision)
 
 
 def normal(loc: Tensor, scale: float | Tensor) -> dist.Distribution:

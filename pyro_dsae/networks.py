@@ -31,6 +31,13 @@ class FrameNetwork(nn.Module):
         return torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bfloat16)
 
 
+def use_bfloat16(module: nn.Module, enabled: bool) -> None:
+    """Let the networks over frames in ``module`` compute in bfloat16, or not."""
+    for part in module.modules():
+        if isinstance(part, FrameNetwork):
+            part.bfloat16 = enabled
+
+
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether ``device`` has instructions for bfloat16; without, it can be 15 times slower."""
     if device.type == "cuda":

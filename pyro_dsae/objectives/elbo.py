@@ -9,7 +9,7 @@ parts, without a second pass.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro import poutine
@@ -21,37 +21,29 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_dsae.model import DSAE
+from pyro_dsae.objectives.objective import Objective
 
-class _Parts:
-    """Keeps the parts of the latest estimate in ``parts``: nats, summed over the batch, detached.
+if TYPE_CHECKING:
+    from pyro_dsae.training import TrainingConfig
 
-    ``reconstruction``, ``kl_f`` and ``kl_z`` are unweighted, whatever the KL weights of the loss;
-    the KL terms are analytic given the sampled z_<t under either estimator.
+
+class SampledELBO(Trace_ELBO):
+    """Both log q and log p at the samples: Pyro's ``Trace_ELBO``, valid for any guide.
+
+    ``parts`` holds :func:`parts_of` the latest estimate, here and in :class:`AnalyticELBO`.
     """
 
     parts: dict[str, Tensor]
 
-    def _keep(self, model_trace: Trace, kl: dict[str, Tensor]) -> None:
-        of_z = [value.detach() for name, value in kl.items() if name.startswith("z_")]
-        self.parts = {
-            "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
-            "kl_f": kl["f"].detach(),
-            "kl_z": torch.stack(of_z).sum(),
-        }
-
-
-class SampledELBO(_Parts, Trace_ELBO):
-    """Both log q and log p at the samples: Pyro's ``Trace_ELBO``, valid for any guide."""
-
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
         with torch.no_grad():
-            sites = _latents(model_trace)
-            self._keep(model_trace, {name: _kl(model_trace, guide_trace, name) for name in sites})
+            self.parts = detached(parts_of(model_trace, kl_terms(model_trace, guide_trace)))
         return model_trace, guide_trace
 
 
-class AnalyticELBO(_Parts, TraceMeanField_ELBO):
+class AnalyticELBO(TraceMeanField_ELBO):
     """KL terms in closed form: Pyro's ``TraceMeanField_ELBO``, with less noise in the gradient.
 
     Args:
@@ -61,37 +53,80 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
             loss is the negative ELBO.
     """
 
+    parts: dict[str, Tensor]
+
     def __init__(self, free_bits: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         self.free_bits = free_bits
 
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Pyro's, without its test for NaN, at which the host would wait for the device."""
+        if is_validation_enabled():
+            return super().differentiable_loss(model, guide, *args, **kwargs)
+        drawn = self._get_traces(model, guide, args, kwargs)
+        return sum(self.particle(*each) for each in drawn) / self.num_particles
+
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         if is_validation_enabled():
             return super()._get_trace(model, guide, args, kwargs)
-        # Without the checks, and without log q and log p of every latent, which no term here needs.
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs)
-        model_trace.compute_log_prob(lambda name, site: site["is_observed"])
-        return model_trace, guide_trace
+        return traces(model, guide, *args, **kwargs)
 
     def _differentiable_loss_particle(
         self, model_trace: Trace, guide_trace: Trace
-    ) -> tuple[Any, Tensor]:
-        loss, kl = 0.0, {}
+    ) -> tuple[float, Tensor]:
+        loss = self.particle(model_trace, guide_trace)
+        return loss.item(), loss
+
+    def particle(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """The loss from one draw; reads no value on the host."""
+        loss, kl = 0.0, kl_terms(model_trace, guide_trace)
         for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
-        for name in _latents(model_trace):
+        for name, cost in kl.items():
             site = guide_trace.nodes[name]
             if is_validation_enabled():
                 check_fully_reparametrized(site)
-            kl[name] = cost = _kl(model_trace, guide_trace, name)
             if self.free_bits:
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
             loss = loss + site["scale"] * cost
-        self._keep(model_trace, kl)
-        return loss.item(), loss
+        self.parts = detached(parts_of(model_trace, kl))
+        return loss
+
+
+def traces(model: Any, guide: Any, *args: Any, **kwargs: Any) -> tuple[Trace, Trace]:
+    """Of the model, replayed with what the guide drew, and of the guide.
+
+    Without Pyro's checks, and without log q and log p of any latent: closed forms need neither.
+    """
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs)
+    model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+    return model_trace, guide_trace
+
+
+def kl_terms(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
+    """The KL of each latent given the samples before it: unweighted, in nats, over the batch."""
+    return {name: _kl(model_trace, guide_trace, name) for name in _latents(model_trace)}
+
+
+def parts_of(model_trace: Trace, kl: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``reconstruction``, ``kl_f`` and ``kl_z``, in nats, summed over the batch.
+
+    They are unweighted, whatever the KL weights of the loss; the KL terms are analytic given the
+    sampled z_<t under either estimator.
+    """
+    return {
+        "reconstruction": model_trace.nodes["x"]["log_prob_sum"],
+        "kl_f": kl["f"],
+        "kl_z": torch.stack([kl[name] for name in kl if name.startswith("z_")]).sum(),
+    }
+
+
+def detached(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same values without their gradients."""
+    return {name: value.detach() for name, value in parts.items()}
 
 
 def _latents(model_trace: Trace) -> list[str]:
@@ -124,3 +159,25 @@ def per_sequence(totals: Mapping[str, Tensor], count: int) -> dict[str, float]:
 
 
 ESTIMATORS = {"sampled": SampledELBO, "analytic": AnalyticELBO}
+
+
+class Bound(Objective):
+    """The negative ELBO, with its KL terms weighted; base of what is one of Pyro's estimators."""
+
+    estimates = True
+
+    def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
+        super().__init__(dsae, config, sequences)
+        self.estimator = self.make_estimator(config, sequences)
+
+    def make_estimator(self, config: TrainingConfig, sequences: int) -> Any:
+        options = {"free_bits": config.free_bits} if config.free_bits else {}
+        return ESTIMATORS[config.estimator](**options)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, kl_f_weight: float, kl_z_weight: float
+    ) -> Tensor:
+        dsae, weights = self.dsae, (kl_f_weight, kl_z_weight)
+        loss = self.estimator.differentiable_loss(dsae.model, dsae.guide, x, mask, *weights)
+        self.parts = self.estimator.parts
+        return loss
