@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ def energy(first, second):
     ).item()
 
 
-def p_value(first, second, permutations=100):
+def p_value(first, second, permutations=200):
     """Of the hypothesis that both samples are from one distribution, by permutation."""
     random, pooled = np.random.default_rng(0), torch.cat([first, second])
     found = energy(first, second)
@@ -42,12 +43,12 @@ def drawn(dsae, x):
 
 def test_the_codes_of_all_data_come_to_follow_the_prior_by_a_two_sample_test():
     dsae = linear_model()
-    dsae.config = replace(dsae.config, hidden_dim=16)  # of the discriminators
+    dsae.config = replace(dsae.config, hidden_dim=32)  # of the discriminators
     objective = objective_of("aae", dsae)
     torch.manual_seed(0)
     x = linear_frames(dsae, 1000)
-    codes, prior = drawn(dsae, x[:200])
-    assert p_value(codes, prior) < 0.02
+    codes, prior = drawn(dsae, x[:100])
+    assert p_value(codes, prior) < 0.01
     steps, guide = 300, dsae.guide
     heads = [*guide.static_posterior.parameters(), *guide.dynamic_posterior.parameters()]
     optimizers = [
@@ -57,16 +58,17 @@ def test_the_codes_of_all_data_come_to_follow_the_prior_by_a_two_sample_test():
     schedules = [
         torch.optim.lr_scheduler.CosineAnnealingLR(each, steps, 1e-4) for each in optimizers
     ]
-    for _ in range(steps):
-        batch = x[torch.randint(len(x), (128,))]
-        loss = objective(batch, None, 1000.0, 1000.0) / 128
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
-            schedule.step()
-    codes, prior = drawn(dsae, x[:200])
+    with pyro.validation_enabled(False):
+        for _ in range(steps):
+            batch = x[torch.randint(len(x), (128,))]
+            loss = objective(batch, None, 1000.0, 1000.0) / 128
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+    codes, prior = drawn(dsae, x[:100])
     assert p_value(codes, prior) > 0.05
 
 
