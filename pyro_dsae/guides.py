@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pyro
@@ -23,6 +24,11 @@ from pyro_dsae.views import View
 POSTERIOR_SCALE = 0.1  # at first: a decoder learns faster from codes with little noise
 
 Draw = Callable[[str, dist.Distribution], Tensor]
+
+
+def real_step(t: int, lengths: Tensor | None) -> AbstractContextManager:
+    """The context of z_t, which is masked where a sequence has no step t; lengths (B,) or None."""
+    return nullcontext() if lengths is None else poutine.mask(mask=lengths > t)
 
 
 class Guide(nn.Module, ABC):
@@ -78,7 +84,9 @@ class Guide(nn.Module, ABC):
         """
         if self.training and self.view is not None:
             # One pass over both, so that batch norm sees the same mixture in every statistic.
-            static_codes, codes = self.encoder(torch.cat([x, self.view(x)])).chunk(2)
+            # Joined with the channels last, as they lie in memory: nothing is rearranged.
+            both = torch.cat([part.movedim(2, -1) for part in (x, self.view(x))]).movedim(-1, 2)
+            static_codes, codes = self.encoder(both).chunk(2)
         else:
             static_codes = codes = self.encoder(x)  # (B, T, code_dim)
         lengths = None
@@ -94,10 +102,11 @@ class Guide(nn.Module, ABC):
         features = self.features(codes, f, lengths)
         z_previous = codes.new_zeros(*f.shape[:-1], self.dynamic_dim)
         state, steps = None, []
-        # The recurrent state carries all of z_<t, hence the whole history.
-        for t in pyro.markov(range(x.shape[1]), history=x.shape[1]):
+        # The recurrent state carries all of z_<t. Pyro reads the history only to enumerate discrete
+        # sites, which no z_t is; to keep the whole of it would take a time quadratic in T.
+        for t in pyro.markov(range(x.shape[1])):
             posterior, state = self.step(features[..., t, :], z_previous, state)
-            with poutine.mask(mask=True if lengths is None else lengths > t):
+            with real_step(t, lengths):
                 z_previous = draw(f"z_{t}", posterior)
             steps.append(z_previous)
         return f, torch.stack(steps, dim=-2)
