@@ -9,7 +9,6 @@ sequences, float32 networks, and with the same seed for each guide.
 
 import dataclasses
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import click
 import numpy as np
 import torch
 
+from facts import commit, table
 from pyro_dsae import DSAE, Sequences, TrainingConfig, fit, load
 from pyro_dsae.checkpoint import read, write_whole
 from pyro_dsae.cli.options import device_option
@@ -27,7 +27,6 @@ from pyro_dsae.guides import GUIDES
 from pyro_dsae.run_folder import CONFIG
 
 DRAWS = (1, 16, 256)  # K of the importance-weighted bounds
-ROOT = Path(__file__).parents[1]
 
 
 def fit_guide(
@@ -52,14 +51,14 @@ def fit_guide(
     return load(run).to(device)
 
 
-def row(data: str, guide: str, found: dict[int, torch.Tensor]) -> str:
+def row(data: str, guide: str, found: dict[int, torch.Tensor]) -> list[str]:
     """One line of the table, from the bounds L_k (N,) of each k."""
     figures = [found[k] for k in DRAWS] + [found[DRAWS[-1]] - found[1]]
     cells = ["{:.2f} ± {:.2f}".format(*mean_and_error(values)) for values in figures]
-    return "| " + " | ".join([data, f"`{guide}`", *cells]) + " |"
+    return [data, f"`{guide}`", *cells]
 
 
-def page(rows: list[str], facts: list[str]) -> str:
+def page(rows: list[list[str]], facts: list[str]) -> str:
     """The whole Markdown page."""
     heads = ["data", "guide", "ELBO (K = 1)", *(f"K = {k}" for k in DRAWS[1:]), "inference gap"]
     return "\n".join(
@@ -71,9 +70,7 @@ def page(rows: list[str], facts: list[str]) -> str:
             f"K = {DRAWS[-1]} less the ELBO, paired by sequence: at most the KL from the guide to",
             "the posterior, in expectation.",
             "",
-            "| " + " | ".join(heads) + " |",
-            "|" + "---|" * len(heads),
-            *rows,
+            *table(heads, rows),
             "",
             *(f"* {fact}" for fact in facts),
             "",
@@ -122,21 +119,15 @@ def main(
             dsae = fit_guide(guide, train, generative, runs / name / guide, device, **how)
             found = bounds(dsae, test.take(chosen), DRAWS, seed=seed)
             rows.append(row(name, guide, found))
-            click.echo(rows[-1], err=True)
+            click.echo(" | ".join(rows[-1]), err=True)
         facts.append(f"{name}: {len(chosen)} of {len(test)} test sequences")
     spent = f"{minutes} minutes" if minutes else f"{TrainingConfig(epochs=epochs).epochs} epochs"
     facts += [
         f"each guide: {spent}, seed {seed}, on {device.type}",
-        f"commit {_commit()}, torch {torch.__version__}",
+        f"commit {commit()}, torch {torch.__version__}",
     ]
     write_whole(out, page(rows, facts).encode())
     click.echo(out)
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return answer.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":
