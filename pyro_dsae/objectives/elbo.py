@@ -8,9 +8,10 @@ parts, without a second pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -46,8 +47,7 @@ class SampledELBO(_Parts, Trace_ELBO):
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
         with torch.no_grad():
-            sites = _latents(model_trace)
-            self._keep(model_trace, {name: _kl(model_trace, guide_trace, name) for name in sites})
+            self._keep(model_trace, _kl(model_trace, guide_trace))
         return model_trace, guide_trace
 
 
@@ -77,15 +77,14 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
     def _differentiable_loss_particle(
         self, model_trace: Trace, guide_trace: Trace
     ) -> tuple[Any, Tensor]:
-        loss, kl = 0.0, {}
+        loss, kl = 0.0, _kl(model_trace, guide_trace)
         for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
-        for name in _latents(model_trace):
+        for name, cost in kl.items():
             site = guide_trace.nodes[name]
             if is_validation_enabled():
                 check_fully_reparametrized(site)
-            kl[name] = cost = _kl(model_trace, guide_trace, name)
             if self.free_bits:
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
@@ -103,18 +102,49 @@ def _latents(model_trace: Trace) -> list[str]:
     ]
 
 
-def _kl(model_trace: Trace, guide_trace: Trace, name: str) -> Tensor:
-    """KL(q || p) of one site in nats, summed over the sequences where it is not masked.
+def _kl(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
+    """KL(q || p) of every latent in nats, summed over the sequences where it is not masked.
 
     In closed form, or else log q - log p at the sample.
     """
-    site = guide_trace.nodes[name]
-    q, p = site["fn"], model_trace.nodes[name]["fn"]
+    alike: dict[Any, list[str]] = {}  # diagonal normals by their shapes
+    kl = {}
+    for name in _latents(model_trace):
+        q, p = guide_trace.nodes[name]["fn"], model_trace.nodes[name]["fn"]
+        shapes = [(fn.batch_shape, fn.event_shape) for fn in (q, p)]
+        if _is_diagonal_normal(q) and _is_diagonal_normal(p) and shapes[0] == shapes[1]:
+            alike.setdefault(shapes[0], []).append(name)
+        else:
+            kl[name] = _kl_of(q, p, guide_trace.nodes[name]["value"])
+    # All z_t at once: one by one, they were a third of what Pyro adds to a step z_t.
+    for names in alike.values():
+        q, p = (
+            _stacked([trace.nodes[name]["fn"] for name in names])
+            for trace in (guide_trace, model_trace)
+        )
+        kl |= dict(zip(names, kl_divergence(q, p).unbind(), strict=True))
+    return {
+        name: scale_and_mask(kl[name], mask=guide_trace.nodes[name]["mask"]).sum()
+        for name in _latents(model_trace)
+    }
+
+
+def _is_diagonal_normal(fn: Any) -> bool:
+    return type(fn) is dist.Independent and type(fn.base_dist) is dist.Normal
+
+
+def _stacked(normals: Sequence[dist.Independent]) -> dist.Independent:
+    """Diagonal normals of one shape as one, with an axis more on the left."""
+    loc = torch.stack([normal.base_dist.loc for normal in normals])
+    scale = torch.stack([normal.base_dist.scale for normal in normals])
+    return dist.Normal(loc, scale).to_event(normals[0].reinterpreted_batch_ndims)
+
+
+def _kl_of(q: Any, p: Any, sample: Tensor) -> Tensor:
     try:
-        kl = kl_divergence(q, p)
+        return kl_divergence(q, p)
     except NotImplementedError:
-        kl = q.log_prob(site["value"]) - p.log_prob(site["value"])
-    return scale_and_mask(kl, mask=site["mask"]).sum()
+        return q.log_prob(sample) - p.log_prob(sample)
 
 
 def per_sequence(totals: Mapping[str, Tensor], count: int) -> dict[str, float]:
