@@ -77,19 +77,38 @@ def test_operations_are_those_of_the_networks(benchmark):
 
 
 def test_the_page_has_every_case(benchmark, tmp_path, monkeypatch):
-    step, peaks = benchmark("step"), benchmark("peaks")
+    step, peaks, peers = benchmark("step"), benchmark("peaks"), benchmark("peers")
+
+    class Fake(peers.Peer):
+        repository, batch_size, shipped, architecture = "nowhere", 2, "nothing", "the same"
+        step = one_pass = lambda *given, **how: lambda: torch.ones(100, 100) @ torch.ones(100)
+        ours = lambda peer: DSAE(ModelConfig(**TINY))  # noqa: E731
+
+    monkeypatch.setitem(step.PEERS, "fake", Fake)
     monkeypatch.setattr(peaks, "REPEATS", 1)
     small = {"channels": (2, 2, 4, 4), "code_dim": 8, "hidden_dim": 6, "frame_shape": (3, 16, 16)}
-    monkeypatch.setitem(PRESETS["small"], "model", small)
+    for preset in PRESETS.values():
+        monkeypatch.setitem(preset, "model", small)
     monkeypatch.setattr(step, "CASES", (("small", 2), ("small", 3)))
     monkeypatch.setattr(step, "LONG", step.SHORT + 1)
     monkeypatch.setattr(step, "peaks", lambda device: peaks.peaks(device, [32], [(8, 3, 1, 8, 2)]))
     page, data = tmp_path / "speed.md", tmp_path / "speed.json"
-    command = [str(page), str(data), "--seconds", "0", "--precision", "fp32"]
+    command = [
+        str(page),
+        str(data),
+        "--seconds",
+        "0",
+        "--precision",
+        "fp32",
+        "--peer",
+        f"fake={tmp_path}",
+    ]
     result = CliRunner().invoke(step.main, command, catch_exceptions=False)
     assert result.exit_code == 0
     found = json.loads(data.read_text())
     assert [case["T"] for case in found["cases"]] == [2, 3]
+    assert [row["batches"]["fake"] for row in found["peers"]] == [2, 2, 2]
+    assert "fake: nowhere; as shipped: nothing; the same architecture: the same" in page.read_text()
     for case in found["cases"]:
         assert case["over_plain"]["median"] > 0 and case["fraction_of_peak"] > 0
         assert f"| `small` | {case['T']} | {case['batch']} | fp32 |" in page.read_text()
