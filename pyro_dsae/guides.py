@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import pyro
@@ -24,6 +25,11 @@ from pyro_dsae.views import View
 POSTERIOR_SCALE = 0.1  # at first: a decoder learns faster from codes with little noise
 
 Draw = Callable[[str, dist.Distribution], Tensor]
+
+
+def real_step(t: int, lengths: Tensor | None) -> AbstractContextManager:
+    """The context of z_t, which is masked where a sequence has no step t; lengths (B,) or None."""
+    return nullcontext() if lengths is None else poutine.mask(mask=lengths > t)
 
 
 class Reading(NamedTuple):
@@ -140,11 +146,12 @@ class Guide(nn.Module, ABC):
         f = draw("f", posterior)
         features = self.features(codes, f, lengths)
         z_previous = codes.new_zeros(*f.shape[:-1], self.dynamic_dim)
-        state, steps, count = None, [], codes.shape[-2]
-        # The recurrent state carries all of z_<t, hence the whole history.
-        for t in pyro.markov(range(count), history=count):
+        state, steps = None, []
+        # The recurrent state carries all of z_<t. Pyro reads the history only to enumerate discrete
+        # sites, which no z_t is; to keep the whole of it would take a time quadratic in T.
+        for t in pyro.markov(range(codes.shape[-2])):
             posterior, state = self.step(features[..., t, :], z_previous, state)
-            with poutine.mask(mask=True if lengths is None else lengths > t):
+            with real_step(t, lengths):
                 z_previous = draw(f"z_{t}", posterior)
             steps.append(z_previous)
         return f, torch.stack(steps, dim=-2)
@@ -158,7 +165,9 @@ class Guide(nn.Module, ABC):
             codes = self.encoder(x)
             return codes, codes
         # One pass over both, so that batch norm sees the same mixture in every statistic.
-        static_codes, codes = self.encoder(torch.cat([x, seen])).chunk(2)
+        # Joined with the channels last, as they lie in memory: nothing is rearranged.
+        both = torch.cat([part.movedim(2, -1) for part in (x, seen)]).movedim(-1, 2)
+        static_codes, codes = self.encoder(both).chunk(2)
         return static_codes, codes
 
     def static(

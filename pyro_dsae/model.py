@@ -16,7 +16,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_dsae.config import ModelConfig
-from pyro_dsae.guides import GUIDES, Draw, Guide
+from pyro_dsae.guides import GUIDES, Draw, Guide, real_step
 from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.networks import ConvDecoder, ConvEncoder, step_lengths, use_bfloat16
 from pyro_dsae.priors import PRIORS, Prior
@@ -81,10 +81,9 @@ class GenerativeModel(nn.Module):
         """z_1:T from its prior, shape (*, T, dynamic_dim); f gives the batch shape only."""
         z_previous = self.origin.new_zeros(*f.shape[:-1], self.config.dynamic_dim)
         state, z = None, []
-        # The LSTM's state carries all of z_<t, hence the whole history.
-        for t in pyro.markov(range(steps), history=steps):
+        for t in pyro.markov(range(steps)):
             prior, state = self.prior(z_previous, state)
-            with poutine.mask(mask=True if lengths is None else lengths > t):
+            with real_step(t, lengths):
                 z_previous = draw(f"z_{t}", prior)
             z.append(z_previous)
         return torch.stack(z, dim=-2)

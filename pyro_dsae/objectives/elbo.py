@@ -8,9 +8,10 @@ parts, without a second pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -106,11 +107,6 @@ def traces(model: Any, guide: Any, *args: Any, **kwargs: Any) -> tuple[Trace, Tr
     return model_trace, guide_trace
 
 
-def kl_terms(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
-    """The KL of each latent given the samples before it: unweighted, in nats, over the batch."""
-    return {name: _kl(model_trace, guide_trace, name) for name in _latents(model_trace)}
-
-
 def parts_of(model_trace: Trace, kl: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """``reconstruction``, ``kl_f`` and ``kl_z``, in nats, summed over the batch.
 
@@ -138,18 +134,50 @@ def _latents(model_trace: Trace) -> list[str]:
     ]
 
 
-def _kl(model_trace: Trace, guide_trace: Trace, name: str) -> Tensor:
-    """KL(q || p) of one site in nats, summed over the sequences where it is not masked.
+def kl_terms(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
+    """KL(q || p) of every latent given the samples before it: unweighted, in nats.
 
-    In closed form, or else log q - log p at the sample.
+    Summed over the sequences where it is not masked. In closed form, or else log q - log p at the
+    sample.
     """
-    site = guide_trace.nodes[name]
-    q, p = site["fn"], model_trace.nodes[name]["fn"]
+    alike: dict[Any, list[str]] = {}  # diagonal normals by their shapes
+    kl = {}
+    for name in _latents(model_trace):
+        q, p = guide_trace.nodes[name]["fn"], model_trace.nodes[name]["fn"]
+        shapes = [(fn.batch_shape, fn.event_shape) for fn in (q, p)]
+        if _is_diagonal_normal(q) and _is_diagonal_normal(p) and shapes[0] == shapes[1]:
+            alike.setdefault(shapes[0], []).append(name)
+        else:
+            kl[name] = _kl_of(q, p, guide_trace.nodes[name]["value"])
+    # All z_t at once: one by one, they were a third of what Pyro adds to a step z_t.
+    for names in alike.values():
+        q, p = (
+            _stacked([trace.nodes[name]["fn"] for name in names])
+            for trace in (guide_trace, model_trace)
+        )
+        kl |= dict(zip(names, kl_divergence(q, p).unbind(), strict=True))
+    return {
+        name: scale_and_mask(kl[name], mask=guide_trace.nodes[name]["mask"]).sum()
+        for name in _latents(model_trace)
+    }
+
+
+def _is_diagonal_normal(fn: Any) -> bool:
+    return type(fn) is dist.Independent and type(fn.base_dist) is dist.Normal
+
+
+def _stacked(normals: Sequence[dist.Independent]) -> dist.Independent:
+    """Diagonal normals of one shape as one, with an axis more on the left."""
+    loc = torch.stack([normal.base_dist.loc for normal in normals])
+    scale = torch.stack([normal.base_dist.scale for normal in normals])
+    return dist.Normal(loc, scale).to_event(normals[0].reinterpreted_batch_ndims)
+
+
+def _kl_of(q: Any, p: Any, sample: Tensor) -> Tensor:
     try:
-        kl = kl_divergence(q, p)
+        return kl_divergence(q, p)
     except NotImplementedError:
-        kl = q.log_prob(site["value"]) - p.log_prob(site["value"])
-    return scale_and_mask(kl, mask=site["mask"]).sum()
+        return q.log_prob(sample) - p.log_prob(sample)
 
 
 def per_sequence(totals: Mapping[str, Tensor], count: int) -> dict[str, float]:
