@@ -17,8 +17,8 @@ from timing import wait
 def parts(dsae: DSAE) -> Iterator[dict[str, list[float]]]:
     """Seconds of every call of each part of a step, without those of the parts inside it.
 
-    ``guide`` and ``model`` are the programs without their networks over frames; what is none of
-    the parts is the loss.
+    ``encode`` includes the view; ``guide`` and ``model`` are the programs without their networks
+    over frames; what is none of the parts is the loss.
     """
     device = next(dsae.parameters()).device
     spent: dict[str, list[float]] = {}
@@ -44,7 +44,7 @@ def parts(dsae: DSAE) -> Iterator[dict[str, list[float]]]:
     with ExitStack() as stack:
         for name, owner, attribute in (
             ("data", Sequences, "batch"),
-            ("encode", dsae.guide.encoder, "forward"),
+            ("encode", dsae.guide, "encode"),
             ("guide", dsae.guide, "forward"),
             ("decode", dsae.model.decoder, "forward"),
             ("model", dsae.model, "forward"),

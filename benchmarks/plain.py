@@ -50,12 +50,16 @@ def negative_elbo(
     For the parts that ship with the package and the likelihood ``normal`` of a fixed scale.
     """
     guide, model = dsae.guide, dsae.model
-    if guide.training and guide.view is not None:
-        both = torch.cat([x.movedim(2, -1), guide.view(x).movedim(2, -1)]).movedim(-1, 2)
-        static_codes, codes = guide.encoder(both).chunk(2)
-    else:
+    seen = guide.view(x) if guide.training and guide.view is not None else x
+    if guide.static_encoder is not None:
+        static_codes, codes = guide.static_encoder(x), guide.encoder(seen)
+    elif seen is x:
         static_codes = codes = guide.encoder(x)
+    else:
+        both = torch.cat([x.movedim(2, -1), seen.movedim(2, -1)]).movedim(-1, 2)
+        static_codes, codes = guide.encoder(both).chunk(2)
     _, summary = guide.static_summary(static_codes)
+    summary = torch.cat([summary, static_codes.mean(dim=1)], dim=-1)
     q_f = _moments(guide.static_posterior, summary)
     if guide.training and guide.static_dropout:
         keep = torch.rand(len(x), device=x.device) >= guide.static_dropout

@@ -118,7 +118,7 @@ class Guide(nn.Module, ABC):
 
     def read(self, x: Tensor, mask: Tensor | None) -> Reading:
         """All that needs frames, and most of the work."""
-        static_codes, codes = self._codes(x)
+        static_codes, codes = self.encode(x)
         observed = lengths = kept = None
         if mask is not None:
             observed = mask.unsqueeze(-1)  # an unobserved frame says nothing
@@ -156,7 +156,7 @@ class Guide(nn.Module, ABC):
             steps.append(z_previous)
         return f, torch.stack(steps, dim=-2)
 
-    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes of the frames for f, and of what z sees of them, each (B, T, -)."""
         seen = self.view(x) if self.training and self.view is not None else x
         if self.static_encoder is not None:

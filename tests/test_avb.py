@@ -14,18 +14,15 @@ from pyro_dsae.objectives.avb import moments
 NOISE, STEPS, FRAME = 2, 2, (1, 16, 16)
 
 
-class Mean(nn.Module):
-    def forward(self, codes, lengths):
-        return codes, codes.mean(dim=-2)
-
-
 class NoisyGuide(Guide):
     """f and each z_t affine in the codes and the noise, so that both together are one normal."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.Flatten(-3), nn.Linear(256, 2)), 2 + NOISE, 1, 1, 1)
-        self.static_summary = Mean()
         self.static_posterior, self.dynamic = (AffineNormal(2 + NOISE, 1) for _ in range(2))
+
+    def static(self, codes, observed, lengths):
+        return self.static_posterior(codes.mean(dim=-2))
 
     def features(self, codes, f, lengths):
         return codes

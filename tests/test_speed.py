@@ -16,6 +16,11 @@ from pyro_dsae.objectives.elbo import AnalyticELBO
 from pyro_dsae.priors import PRIORS
 
 MODULES = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+RECIPES = (
+    {},
+    {"static_dropout": 0.4, "dynamic_view": "colour"},
+    {"shared_encoder": False, "dynamic_view": "colour"},
+)
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def benchmark(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("recipe", [{}, {"static_dropout": 0.4, "dynamic_view": "colour"}])
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("prior", PRIORS)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_the_plain_step_has_our_loss_and_gradients(benchmark, frames, guide, prior, recipe):
