@@ -288,7 +288,9 @@ class _Training:
             self.rates["networks"], betas["networks"] = self.objective.learning_rate, NETWORK_BETAS
         # What changes from step to step is a tensor: a number would be a constant to a CUDA graph.
         names = (*self.trained, "static_dropout", "kl_f_weight", "kl_z_weight")
-        self.now = {name: torch.ones((), device=self.device) for name in names}
+        # Fused Adam reads a float32 on a GPU; on a CPU the rate is exact.
+        precise = torch.float32 if self.on_gpu else torch.float64
+        self.now = {name: torch.ones((), dtype=precise, device=self.device) for name in names}
         if dsae.config.static_dropout:
             dsae.guide.static_dropout = self.now["static_dropout"]
         self.optimizers = {
