@@ -1,11 +1,16 @@
 """What the pages of results share: tables, mean and sd, and how they were made."""
 
+import os
+import platform
 import shlex
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,3 +37,18 @@ def commit() -> str:
     describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     answer = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
     return answer.stdout.strip() or "unknown"
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What times are taken on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -25,6 +25,7 @@ from pyro_dsae.evaluation.exact import exact_scores
 from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, load_judge
 from pyro_dsae.evaluation.judge_scores import judge_scores
 from pyro_dsae.evaluation.retrieval import retrieval
+from pyro_dsae.evaluation.sample_quality import sample_quality
 from pyro_dsae.evaluation.verification import verification
 from pyro_dsae.run_folder import read_config, versions
 
@@ -104,6 +105,11 @@ def _judged(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
     return asdict(judge_scores(opened.dsae, judge, opened.sequences, *labels, seed=seed))
 
 
+def _samples(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
+    """How near generated sequences are to real ones in a judge's features, and how sharp."""
+    return asdict(sample_quality(opened.dsae, judge, opened.sequences, seed=seed))
+
+
 def _measured(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Its figures, or a line that says why these data have none."""
     try:
@@ -118,18 +124,22 @@ SECTIONS: dict[str, Callable[[options.Run, int], dict[str, Any]]] = {
     "codes": _codes,
     "bound": _bound,
 }
+JUDGED: dict[str, Callable[[Judge, options.Run, int], dict[str, Any]]] = {
+    "judge": _judged,
+    "samples": _samples,
+}
 
 
 def _chosen(only: str | None, judge: str | None) -> list[str]:
     """The sections to measure, by name."""
-    known = [*SECTIONS, "judge"]
+    known = [*SECTIONS, *JUDGED]
     if only is None:
         return known if judge else list(SECTIONS)
     names = only.split(",")
     for name in names:
         if name not in known:
             raise ConfigError(f"only holds {name!r}, but must be of: {', '.join(known)}")
-    if ("judge" in names) != bool(judge):
+    if any(name in JUDGED for name in names) != bool(judge):
         raise ConfigError(f"only is {only!r} and judge is {judge!r}, but the one needs the other")
     return names
 
@@ -142,7 +152,9 @@ def _chosen(only: str | None, judge: str | None) -> list[str]:
     "--judge", type=click.Path(dir_okay=False), help="What dsae judge trained on these data."
 )
 @click.option(
-    "--only", metavar="NAMES", help=f"Some of {','.join(SECTIONS)},judge, with commas; all if not."
+    "--only",
+    metavar="NAMES",
+    help=f"Some of {','.join([*SECTIONS, *JUDGED])}, with commas; all if not.",
 )
 @options.seed_option("the pairs, the draws and the probes")
 @options.device_option
@@ -165,6 +177,7 @@ def evaluate(
     codes       probes, verification, MIG, DCI, modularity and SAP
     bound       the ELBO and its parts, and the importance-weighted bound
     judge       what the classifier --judge sees in generated sequences
+    samples     distance, precision and recall of samples in its features, and sharpness
 
     What is not measured now stays as it was, unless weights, data or part are other ones.
     """
@@ -175,7 +188,7 @@ def evaluate(
             loaded = load_judge(judge).to(device)
             check_accuracy(loaded.accuracy, "its own test part")
             check_frames(loaded, opened.sequences)
-            measures["judge"] = partial(_judged, loaded)
+            measures |= {name: partial(measure, loaded) for name, measure in JUDGED.items()}
         found = {
             "run": options.title(run),
             "weights_sha256": report.weights_sha256(run),
@@ -194,7 +207,7 @@ def evaluate(
         with tqdm(sections, file=sys.stderr, disable=None) as bar:
             for name in bar:
                 bar.set_postfix_str(name)
-                judged = ["--judge", judge] if name == "judge" else []
+                judged = ["--judge", judge] if name in JUDGED else []
                 start = time.perf_counter()
                 figures = _measured(measures[name], opened, seed)
                 seconds = time.perf_counter() - start

@@ -12,19 +12,22 @@ import click
 import torch
 
 import pyro_dsae
-from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig
+from pyro_dsae import DSAE, ConfigError, ModelConfig, Sequences, TrainingConfig
 from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import REFRESH_SECONDS, device_option, progress_bar
-from pyro_dsae.config import GUIDE_FIELDS, PRESETS
+from pyro_dsae.config import GUIDE_FIELDS, PRESETS, one_of
 from pyro_dsae.datasets import SequenceFile
+from pyro_dsae.distributed import World, joined, own_device
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
+from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.run_folder import read_config
-from pyro_dsae.training import PRECISIONS, Step
+from pyro_dsae.training import CUDA_GRAPH, PRECISIONS, Step
 from pyro_dsae.views import VIEWS
 
+IN_MEMORY = {"auto": None, "yes": True, "no": False}
 TABLES = ("preset", "model", "training")
 
 
@@ -36,7 +39,30 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=help, **shown)
 
 
-@click.command()
+def _parsed(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict:
+    """Of NAME=VALUE, where a value is written as in TOML, but a string without quotes."""
+    parsed: dict[str, Any] = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"option is {option!r}, but must be NAME=VALUE")
+        try:
+            parsed[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[name] = value
+    return parsed
+
+
+def _objective_options() -> str:
+    """What ``--option`` knows of each objective, with the defaults."""
+    lines = ["\b", "Options of the objectives:"]
+    for name, objective in OBJECTIVES.items():
+        fields = dataclasses.fields(objective.Options)
+        lines += [f"  {name}: {field.name}={field.default}" for field in fields]
+    return "\n".join(lines)
+
+
+@click.command(epilog=_objective_options())
 @click.argument("data", type=click.Path(dir_okay=False))
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file; options here win.")
@@ -50,10 +76,20 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
+@click.option("--noise-dim", type=int, help="Size of the noise that enters the guide's networks.")
 @_training_option(
     "epochs", int, "Passes over the train part; the preset's if --minutes is left out too."
 )
 @_training_option("minutes", float, "Train for this long instead, by the clock.")
+@_training_option("objective", click.Choice(list(OBJECTIVES)), "What is minimised.")
+@click.option(
+    "--option",
+    "objective_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_parsed,
+    help="An option of the objective, see below; may be repeated.",
+)
 @_training_option("batch_size", int, "Sequences a step.")
 @_training_option("learning_rate", float, "Adam's, at the start of its cosine.")
 @_training_option("kl_f_weight", float, "Weight of KL_f in the loss.")
@@ -65,6 +101,7 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 )
 @_training_option("estimator", click.Choice(list(ESTIMATORS)), "Of the KL terms.")
 @_training_option("precision", click.Choice(list(PRECISIONS)), "Of the convolutions.")
+@_training_option("window", int, "Train on so many steps of a sequence, from a random start on.")
 @_training_option("seed", int, "Of the weights, the order of the data and the samples.")
 @_training_option(
     "generative_from",
@@ -72,6 +109,20 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
     "Run whose generative model is kept frozen; a guide alone is fitted.",
 )
 @device_option
+@click.option(
+    "--cuda-graph",
+    type=click.Choice(CUDA_GRAPH),
+    default="auto",
+    show_default=True,
+    help="Run each step as one CUDA graph: the same numbers, faster.",
+)
+@click.option(
+    "--in-memory",
+    type=click.Choice(list(IN_MEMORY)),
+    default="auto",
+    show_default=True,
+    help="Read the data whole, or a batch at a time: the same numbers. auto: whole if it fits.",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN, with its own options.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in RUN.")
 def fit(
@@ -80,6 +131,8 @@ def fit(
     config: str | None,
     preset: str | None,
     device: torch.device,
+    cuda_graph: str,
+    in_memory: str,
     resume: bool,
     overwrite: bool,
     **options: Any,
@@ -88,11 +141,14 @@ def fit(
 
     A configuration file holds what the run's own config.json holds: preset = "small" and the tables
     [model] and [training], with the fields of ModelConfig and TrainingConfig.
+
+    On several devices: torchrun --nproc-per-node N -m pyro_dsae.cli fit DATA RUN ..., with the same
+    options; each process takes its share of a batch, and the results are those of one process.
     """
     for name, value in {"overwrite": overwrite, "preset": preset, "config": config}.items():
         if resume and value:
             raise ConfigError(f"{name} is {value!r}, but a resumed run keeps its own; leave it out")
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value not in (None, {})}
     tables = read_config(run) if resume else _read_toml(config) if config else {}
     changes = {
         **tables.get("model", {}),
@@ -107,29 +163,37 @@ def fit(
     if "generative_from" in chosen:
         # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
         chosen = {"kl_z_weight": 1.0, **chosen}
-    training = TrainingConfig.preset(preset or "small", **chosen)
+    wanted = _defaults(chosen.get("objective", "elbo"))
+    training = TrainingConfig.preset(preset or "small", **{**wanted["training"], **chosen})
     generative = None if resume else training.generative_from
     with SequenceFile.open(data) as file:
-        changes = {**_start(preset, generative, file), **changes}
+        changes = {**_start(preset, generative, file), **wanted["model"], **changes}
         model = ModelConfig.from_dict(changes)
-        sequences = file.sequences("train")
-    torch.manual_seed(training.seed)
-    dsae = DSAE(model).to(device)
-    count = sum(parameter.numel() for parameter in dsae.parameters())
-    click.echo(f"{count:,} parameters, {len(sequences):,} sequences, on {device}", err=True)
-    progress = _Progress(device)
-    with progress.bar:
-        pyro_dsae.fit(
-            dsae,
-            sequences,
-            run,
-            training,
-            resume=resume,
-            overwrite=overwrite,
-            on_epoch=progress.epoch,
-            on_step=progress.step,
-        )
-    click.echo(run)
+        sequences = file.sequences("train", in_memory=IN_MEMORY[in_memory])
+        device = own_device(device)
+        with joined(device) as world, _Progress(device, world) as progress:
+            torch.manual_seed(training.seed)
+            dsae = DSAE(model).to(device)
+            progress.start(dsae, sequences)
+            pyro_dsae.fit(
+                dsae,
+                sequences,
+                run,
+                training,
+                resume=resume,
+                overwrite=overwrite,
+                cuda_graph=cuda_graph,
+                on_epoch=progress.epoch,
+                on_step=progress.step,
+            )
+        if world.first:
+            click.echo(run)
+
+
+def _defaults(objective: str) -> dict[str, Any]:
+    """What an objective takes for granted, by table."""
+    one_of("objective", objective, OBJECTIVES)
+    return {"model": {}, "training": {}, **OBJECTIVES[objective].defaults}
 
 
 def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
@@ -159,19 +223,42 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 
 def _training(table: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The options of a file and of the command line, where epochs and minutes exclude another."""
+    """The options of a file and of the command line, where epochs and minutes exclude another.
+
+    Options of an objective join those of the file, if it is for the same objective.
+    """
     if {"epochs", "minutes"} & set(given):
         table = {key: value for key, value in table.items() if key not in ("epochs", "minutes")}
+    held = table.get("objective")
+    if given.get("objective", held) != held:
+        table = {key: value for key, value in table.items() if key != "objective_options"}
+    elif "objective_options" in given:
+        kept = table.get("objective_options", {})
+        given = {**given, "objective_options": {**kept, **given["objective_options"]}}
     return {**table, **given}
 
 
 class _Progress:
-    """A bar on a terminal, and one line an epoch."""
+    """What the first of the processes says: facts, a bar on a terminal, and one line an epoch."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.bar = progress_bar()
+    def __init__(self, device: torch.device, world: World) -> None:
+        self.device, self.world = device, world
+        self.bar = progress_bar(shown=world.first)
         self.shown = 0.0
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+    def start(self, dsae: DSAE, sequences: Sequences) -> None:
+        count = sum(parameter.numel() for parameter in dsae.parameters())
+        facts = f"{count:,} parameters, {len(sequences):,} sequences, on {self.device}"
+        if self.world.size > 1:
+            facts += f", {self.world.size} processes"
+        if self.world.first:
+            click.echo(facts, err=True)
 
     def step(self, step: Step) -> None:
         if self.bar.disable:

@@ -245,13 +245,13 @@ def write_figures(run: str, out: str | None, figures: dict[str, bytes]) -> list[
     return [str(folder / name) for name in figures]
 
 
-def progress_bar() -> tqdm:
+def progress_bar(shown: bool = True) -> tqdm:
     """A bar on a terminal's standard error, from 0 to 1; without a terminal, none."""
     return tqdm(
         total=1.0,
         bar_format="{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         file=sys.stderr,
-        disable=None,
+        disable=None if shown else True,
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pyro_dsae.sequences import Sequences
 
 FORMAT = "pyro-dsae"
 SCHEMA_VERSION = 1
+MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container, or of a job on a cluster
 REMEDY = "make the file again with `dsae prepare`"
 LAYOUTS = {"video": ("NTHWC", 5, np.uint8), "series": ("NTD", 3, np.float32)}
 TEXT_ATTRIBUTES = (
@@ -410,9 +412,15 @@ class SequenceFile:
             )
         return parts[part].copy()
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        starts: np.ndarray | None = None,
+        steps: int | None = None,
+    ) -> np.ndarray:
         """Read sequences in the given order, uint8 (n, T, H, W, C) or float32 (n, T, D).
 
+        starts, steps: read only so many steps of each, from its start (n,) on; None for all T.
         Raises DataError for an index out of range, damaged data, or NaN.
         """
         indices = np.asarray(indices)
@@ -425,10 +433,12 @@ class SequenceFile:
             raise DataError(
                 f"{self.path}: sequence {outside[0]} does not exist, expected 0 to {len(self) - 1}"
             )
-        out = np.empty((len(indices), *self._x.shape[1:]), self._x.dtype)
-        for n, index in enumerate(indices.tolist()):
+        starts = np.zeros(len(indices), int) if starts is None else starts
+        steps = self._x.shape[1] if steps is None else steps
+        out = np.empty((len(indices), steps, *self._x.shape[2:]), self._x.dtype)
+        for n, (index, start) in enumerate(zip(indices.tolist(), starts.tolist(), strict=True)):
             try:
-                self._x.read_direct(out, np.s_[index], np.s_[n])
+                self._x.read_direct(out, np.s_[index, start : start + steps], np.s_[n])
             except OSError as error:
                 raise DataError(
                     f"{self.path}: sequence {index} is damaged ({error}); {REMEDY}"
@@ -440,15 +450,24 @@ class SequenceFile:
                 )
         return out
 
-    def sequences(self, part: str, scheme: str = "official") -> Sequences:
-        """Read a part of a video file into memory; raises DataError as `split` and `read` do."""
+    def sequences(
+        self, part: str, scheme: str = "official", in_memory: bool | None = True
+    ) -> Sequences:
+        """A part of a video file; raises DataError as `split` and `read` do.
+
+        in_memory: whether it is read now, or a batch at a time while this file stays open; None
+            for what fits.
+        """
         indices = self.split(part, scheme)
+        if in_memory is None:
+            in_memory = fits_in_memory(len(indices) * math.prod(self._x.shape[1:]))
         origin = {
             "path": str(self.path.resolve()),
             "name": self.name,
             "content_sha256": self.content_sha256,
         }
-        return Sequences(self.read(indices), self.lengths[indices], self.groups[indices], origin)
+        x = self.read(indices) if in_memory else _PartOfFile(self, indices)
+        return Sequences(x, self.lengths[indices], self.groups[indices], origin)
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""
@@ -461,6 +480,34 @@ class SequenceFile:
             raise DataError(
                 f"{self.path}: content sha256 is {found}, expected {self.content_sha256}; {REMEDY}"
             )
+
+
+class _PartOfFile:
+    """Frames that stay in an open file, as pyro_dsae.sequences.StoredFrames.
+
+    rows: the numbers of its sequences in the file, (N,).
+    """
+
+    def __init__(self, file: SequenceFile, rows: np.ndarray) -> None:
+        self.file, self.rows = file, rows
+        self.shape = (len(rows), *file._x.shape[1:])
+
+    def take(self, rows: np.ndarray) -> "_PartOfFile":
+        return _PartOfFile(self.file, self.rows[rows])
+
+    def read(self, rows: np.ndarray, starts: np.ndarray, steps: int) -> np.ndarray:
+        return self.file.read(self.rows[rows], starts, steps)
+
+
+def fits_in_memory(size: int) -> bool:
+    """Whether data of so many bytes may be read whole: a quarter of this process's memory at most.
+
+    Training holds them twice for a moment, when it sets a part aside for validation.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if MEMORY_LIMIT.exists() and (limit := MEMORY_LIMIT.read_text().strip()).isdigit():
+        memory = min(memory, int(limit))
+    return size <= memory / int(os.environ.get("LOCAL_WORLD_SIZE", 1)) / 4  # torchrun's processes
 
 
 def _version() -> str:

@@ -48,7 +48,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 # What only the guide and its training use; all the rest describes the generative model too.
-GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view", "shared_encoder")
+GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view", "shared_encoder", "noise_dim")
 
 
 class ConfigError(ValueError):
@@ -61,12 +61,19 @@ def one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
         raise ConfigError(f"{field} is {value!r}, but must be one of: {', '.join(names)}")
 
 
-def check_fields(config: type, options: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless each of ``options`` is a field of ``config`` and of its type."""
+def check_fields(config: type, options: Mapping[str, Any], of: str = "") -> None:
+    """Raise ConfigError unless each of ``options`` is a field of ``config`` and of its type.
+
+    Args:
+        of: whose options they are, in words.
+    """
     kinds = get_type_hints(config)
     for key, value in options.items():
         if key not in kinds:
-            raise ConfigError(f"unknown option {key!r}; known are: {', '.join(kinds)}")
+            whose = f" of {of}" if of else ""
+            raise ConfigError(
+                f"unknown option {key!r}{whose}; known are: {', '.join(kinds) or 'none'}"
+            )
         if not _is_a(kinds[key], value):
             name = getattr(kinds[key], "__name__", kinds[key])
             raise ConfigError(f"{key} is {value!r}, but must be of type {name}")
@@ -107,6 +114,8 @@ class ModelConfig:
             :data:`pyro_dsae.views.VIEWS`: it keeps out of z what the view changes.
         shared_encoder: infer f and z from the codes of one encoder. If not, each has its own, and
             what z must not see does not blunt what f has to see.
+        noise_dim: size of the noise beside the code of each frame, which makes q a mixture of any
+            shape. See :class:`pyro_dsae.guides.Guide`.
 
     Raises:
         ConfigError: naming the field, its value and what would be right.
@@ -126,6 +135,7 @@ class ModelConfig:
     static_dropout: float = 0.0
     dynamic_view: str = "none"
     shared_encoder: bool = True
+    noise_dim: int = 0
 
     def __post_init__(self) -> None:
         # JSON knows no tuples; a config read back must equal the one that was written.
@@ -147,6 +157,8 @@ class ModelConfig:
         for field in ("static_dim", "dynamic_dim", "code_dim", "hidden_dim"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
+        if self.noise_dim < 0:
+            raise ConfigError(f"noise_dim is {self.noise_dim}, but must not be negative")
         if not 0 <= self.static_dropout < 1:
             raise ConfigError(
                 f"static_dropout is {self.static_dropout}, but must be at least 0 and below 1"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import pyro
 import pyro.distributions as dist
@@ -26,6 +27,28 @@ POSTERIOR_SCALE = 0.1  # at first: a decoder learns faster from codes with littl
 Draw = Callable[[str, dist.Distribution], Tensor]
 
 
+def real_step(t: int, lengths: Tensor | None) -> AbstractContextManager:
+    """The context of z_t, which is masked where a sequence has no step t; lengths (B,) or None."""
+    return nullcontext() if lengths is None else poutine.mask(mask=lengths > t)
+
+
+class Reading(NamedTuple):
+    """What a guide makes of frames before anything is drawn.
+
+    static_codes: of the frames, for f, shape (B, T, code_dim).
+    codes: of what z sees of them, shape (B, T, code_dim).
+    observed: which frames are, bool (B, T, 1); None where all are.
+    lengths: real steps of each sequence, shape (B,); None where all are.
+    kept: False where static dropout replaces q(f | x), bool (B, 1); None where it does not act.
+    """
+
+    static_codes: Tensor
+    codes: Tensor
+    observed: Tensor | None
+    lengths: Tensor | None
+    kept: Tensor | None
+
+
 class Guide(nn.Module, ABC):
     """q(f | x_1:T) and a dynamic part that a subclass defines.
 
@@ -36,14 +59,22 @@ class Guide(nn.Module, ABC):
     :class:`~pyro_dsae.training.TrainingConfig`. And z is inferred from ``view(x)``, see
     :mod:`pyro_dsae.views`.
 
+    With ``noise_dim`` the networks get standard normal noise beside the code of each frame, the
+    auxiliary site ``noise``. Given the noise q is as above, without it a mixture that has no closed
+    form and any shape. A bound with the noise given is one on log p(x) still, on average, but
+    lower than the mixture's own: :mod:`pyro_dsae.objectives.avb` estimates that. Where means are
+    taken instead of draws, the noise is 0.
+
     Args:
-        encoder: frames (*, C, H, W) to codes (*, code_dim).
+        encoder: frames (*, C, H, W) to codes (*, code_dim - noise_dim).
+        code_dim: size of what the networks get of each frame.
 
     Attributes:
-        static_encoder: the same for f alone, or None where f and z share ``encoder``.
+        static_encoder: another encoder for f alone, or None where f and z share ``encoder``.
     """
 
-    static_dropout = 0.0
+    static_dropout: float | Tensor = 0.0  # as a tensor, a rate that changes in a CUDA graph
+    noise_dim = 0
     view: View | None = None
 
     def __init__(
@@ -83,31 +114,50 @@ class Guide(nn.Module, ABC):
 
         Returns f (*, static_dim) and z (*, T, dynamic_dim).
         """
-        static_codes, codes = self._codes(x)  # (B, T, code_dim)
-        lengths, count = None, x.shape[1]
+        return self.walk(self.read(x, mask), draw)
+
+    def read(self, x: Tensor, mask: Tensor | None) -> Reading:
+        """All that needs frames, and most of the work."""
+        static_codes, codes = self.encode(x)
+        observed = lengths = kept = None
         if mask is not None:
             observed = mask.unsqueeze(-1)  # an unobserved frame says nothing
             static_codes, codes = static_codes * observed, codes * observed
-            lengths, count = step_lengths(mask), observed.sum(dim=1)
-        _, summary = self.static_summary(static_codes, lengths)
-        mean = static_codes.sum(dim=1) / count
-        posterior = self.static_posterior(torch.cat([summary, mean], dim=-1))
-        if self.training and self.static_dropout:
-            posterior = _dropped(posterior, self.static_dropout)
+            lengths = step_lengths(mask)
+        # Of a tensor no value is asked: the device would be waited for, also where it is 0.
+        if self.training and (isinstance(self.static_dropout, Tensor) or self.static_dropout):
+            kept = torch.rand(len(x), 1, device=x.device) >= self.static_dropout
+        return Reading(static_codes, codes, observed, lengths, kept)
+
+    def walk(self, reading: Reading, draw: Draw) -> tuple[Tensor, Tensor]:
+        """:meth:`infer` from a reading. Draws may add dimensions on the left, all the same ones."""
+        static_codes, codes, observed, lengths, kept = reading
+        if self.noise_dim:
+            zeros = codes.new_zeros(*codes.shape[:-1], self.noise_dim)
+            with poutine.mask(mask=False):  # it has no density: what is bounded is given the noise
+                noise = draw("noise", dist.Normal(zeros, zeros + 1).to_event(2))
+            static_codes, codes = (
+                torch.cat([each.expand(*noise.shape[:-1], -1), noise], dim=-1)
+                for each in (static_codes, codes)
+            )
+        posterior = self.static(static_codes, observed, lengths)
+        if kept is not None:
+            posterior = _dropped(posterior, kept.to(codes.dtype))
         f = draw("f", posterior)
         features = self.features(codes, f, lengths)
         z_previous = codes.new_zeros(*f.shape[:-1], self.dynamic_dim)
         state, steps = None, []
-        # The recurrent state carries all of z_<t, hence the whole history.
-        for t in pyro.markov(range(x.shape[1]), history=x.shape[1]):
+        # The recurrent state carries all of z_<t. Pyro reads the history only to enumerate discrete
+        # sites, which no z_t is; to keep the whole of it would take a time quadratic in T.
+        for t in pyro.markov(range(codes.shape[-2])):
             posterior, state = self.step(features[..., t, :], z_previous, state)
-            with poutine.mask(mask=True if lengths is None else lengths > t):
+            with real_step(t, lengths):
                 z_previous = draw(f"z_{t}", posterior)
             steps.append(z_previous)
         return f, torch.stack(steps, dim=-2)
 
-    def _codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Frame codes for f and for z, each (B, T, code_dim)."""
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of the frames for f, and of what z sees of them, each (B, T, -)."""
         seen = self.view(x) if self.training and self.view is not None else x
         if self.static_encoder is not None:
             return self.static_encoder(x), self.encoder(seen)
@@ -115,8 +165,21 @@ class Guide(nn.Module, ABC):
             codes = self.encoder(x)
             return codes, codes
         # One pass over both, so that batch norm sees the same mixture in every statistic.
-        static_codes, codes = self.encoder(torch.cat([x, seen])).chunk(2)
+        # Joined with the channels last, as they lie in memory: nothing is rearranged.
+        both = torch.cat([part.movedim(2, -1) for part in (x, seen)]).movedim(-1, 2)
+        static_codes, codes = self.encoder(both).chunk(2)
         return static_codes, codes
+
+    def static(
+        self, codes: Tensor, observed: Tensor | None, lengths: Tensor | None
+    ) -> dist.Independent:
+        """q(f | x_1:T) of frame codes (*, T, -), batch shape (*)."""
+        summary = self.static_summary(codes, lengths)[1]
+        if observed is None:
+            mean = codes.mean(dim=-2)
+        else:
+            mean = (codes * observed).sum(dim=-2) / observed.sum(dim=-2)
+        return self.static_posterior(torch.cat([summary, mean], dim=-1))
 
     def forward(
         self,
@@ -127,21 +190,25 @@ class Guide(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor]:
         """The Pyro program. See :meth:`pyro_dsae.model.GenerativeModel.forward` for arguments."""
         register(self)
+        return self.program(self.read(x, mask), kl_f_weight, kl_z_weight)
+
+    def program(
+        self, reading: Reading, kl_f_weight: float = 1.0, kl_z_weight: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """The part of the Pyro program that draws, from a reading."""
 
         def draw(name: str, posterior: dist.Distribution) -> Tensor:
             with poutine.scale(scale=kl_f_weight if name == "f" else kl_z_weight):
-                return pyro.sample(name, posterior)
+                return pyro.sample(name, posterior, infer={"is_auxiliary": name == "noise"})
 
-        with pyro.plate("sequences", x.shape[0], dim=-1):
-            return self.infer(x, mask, draw)
+        with pyro.plate("sequences", len(reading.codes), dim=-1):
+            return self.walk(reading, draw)
 
 
-def _dropped(posterior: dist.Independent, rate: float) -> dist.Independent:
-    """``posterior`` (B,) with each row replaced by N(0, I) with probability ``rate``."""
-    keep = torch.rand(posterior.batch_shape, device=posterior.mean.device) >= rate
-    keep = keep.unsqueeze(-1).to(posterior.mean.dtype)
-    scale = posterior.stddev * keep + (1 - keep)
-    return dist.Normal(posterior.mean * keep, scale).to_event(1)
+def _dropped(posterior: dist.Independent, kept: Tensor) -> dist.Independent:
+    """``posterior`` (*) with N(0, I) in the rows where ``kept`` (*, 1) is 0, not 1."""
+    scale = posterior.stddev * kept + (1 - kept)
+    return dist.Normal(posterior.mean * kept, scale).to_event(1)
 
 
 class FullGuide(Guide):

@@ -14,14 +14,11 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class IsotropicNormal(dist.Normal):
-    """A normal with one fixed scale for all values.
-
-    The density is that of ``dist.Normal``, which would compute the square and the logarithm of the
-    scale once a pixel: as much work as a convolution.
-    """
+    """A normal with one fixed scale for all values."""
 
     def __init__(self, loc: Tensor, scale: float) -> None:
         super().__init__(loc, scale)
@@ -30,11 +27,28 @@ class IsotropicNormal(dist.Normal):
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> IsotropicNormal:
         return IsotropicNormal(self.loc.expand(batch_shape), self.one_scale)
 
+    def to_event(self, reinterpreted_batch_ndims: int | None = None) -> dist.Distribution:
+        axes = len(self.batch_shape)
+        if reinterpreted_batch_ndims is not None:
+            axes = reinterpreted_batch_ndims
+        return IsotropicFrames(self, axes) if axes else self
+
+
+class IsotropicFrames(dist.Independent):
+    """Independent values of an :class:`IsotropicNormal` as one event.
+
+    The density is that of ``dist.Normal``, from the sum of squares alone: what ``dist.Normal``
+    computes once a pixel is as much work as a convolution.
+    """
+
     def log_prob(self, value: Tensor) -> Tensor:
-        error = value - self.loc
-        constant = -math.log(self.one_scale) - 0.5 * math.log(2 * math.pi)
-        precision = self.one_scale**-2
-        return torch.addcmul(error.new_tensor(constant), error, error, value=-0.5 * precision)
+        base, axes = self.base_dist, range(-self.reinterpreted_batch_ndims, 0)
+        squares = F.mse_loss(*torch.broadcast_tensors(base.loc, value), reduction="none")
+        constant = math.log(base.one_scale) + 0.5 * math.log(2 * math.pi)
+        return (
+            -0.5 / base.one_scale**2 * squares.sum(tuple(axes))
+            - self.event_shape.numel() * constant
+        )
 
 
 def normal(loc: Tensor, scale: float | Tensor) -> dist.Distribution:

@@ -16,9 +16,9 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_dsae.config import ModelConfig
-from pyro_dsae.guides import GUIDES, Draw, Guide
+from pyro_dsae.guides import GUIDES, Draw, Guide, real_step
 from pyro_dsae.likelihoods import LIKELIHOODS
-from pyro_dsae.networks import ConvDecoder, ConvEncoder, FrameNetwork, step_lengths
+from pyro_dsae.networks import ConvDecoder, ConvEncoder, step_lengths, use_bfloat16
 from pyro_dsae.priors import PRIORS, Prior
 from pyro_dsae.registration import register
 from pyro_dsae.views import VIEWS
@@ -81,13 +81,17 @@ class GenerativeModel(nn.Module):
         """z_1:T from its prior, shape (*, T, dynamic_dim); f gives the batch shape only."""
         z_previous = self.origin.new_zeros(*f.shape[:-1], self.config.dynamic_dim)
         state, z = None, []
-        # The LSTM's state carries all of z_<t, hence the whole history.
-        for t in pyro.markov(range(steps), history=steps):
+        for t in pyro.markov(range(steps)):
             prior, state = self.prior(z_previous, state)
-            with poutine.mask(mask=True if lengths is None else lengths > t):
+            with real_step(t, lengths):
                 z_previous = draw(f"z_{t}", prior)
             z.append(z_previous)
         return torch.stack(z, dim=-2)
+
+    def draw(self, sequences: int, steps: int) -> tuple[Tensor, Tensor]:
+        """f (B, static_dim) and z (B, T, dynamic_dim) of new sequences, from their priors."""
+        f = self.draw_static(sequences, lambda _, p: p.sample())
+        return f, self.draw_dynamic(f, steps, None, lambda _, p: p.sample())
 
     def forward(
         self,
@@ -159,19 +163,17 @@ class DSAE(nn.Module):
         if guide is None:
             if encoder is None:
                 encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
-            guide = GUIDES[config.guide](
-                encoder, config.code_dim, config.hidden_dim, config.static_dim, config.dynamic_dim
-            )
+            sizes = config.hidden_dim, config.static_dim, config.dynamic_dim
+            guide = GUIDES[config.guide](encoder, config.code_dim + config.noise_dim, *sizes)
         if not config.shared_encoder:
             guide.static_encoder = copy.deepcopy(guide.encoder)
         self.guide = guide
         guide.static_dropout, guide.view = config.static_dropout, VIEWS[config.dynamic_view]
+        guide.noise_dim = config.noise_dim
 
     def use_bfloat16(self, enabled: bool) -> None:
         """Let the networks over frames compute in bfloat16, or not; the rest never does."""
-        for module in self.modules():
-            if isinstance(module, FrameNetwork):
-                module.bfloat16 = enabled
+        use_bfloat16(self, enabled)
 
     @torch.no_grad()
     def encode(
@@ -261,8 +263,7 @@ class DSAE(nn.Module):
     @torch.no_grad()
     def sample(self, sequences: int, steps: int) -> Tensor:
         """Means of new sequences: f and z_1:T from their priors, shape (B, T, C, H, W)."""
-        f = self.model.draw_static(sequences, lambda _, p: p.sample())
-        return self.decode(f, self.model.draw_dynamic(f, steps, None, lambda _, p: p.sample()))
+        return self.decode(*self.model.draw(sequences, steps))
 
     def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """f beside the flattened z_1:T, shape (B, static_dim + T dynamic_dim)."""

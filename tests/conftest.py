@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_dsae import DSAE, ModelConfig
+from pyro_dsae import DSAE, ModelConfig, TrainingConfig
 from pyro_dsae.datasets import hdf5
 from pyro_dsae.guides import GUIDES
+from pyro_dsae.objectives import OBJECTIVES, Objective
 from pyro_dsae.priors import PRIORS
 
 ROOT = Path(__file__).parents[1]
@@ -72,3 +73,10 @@ def little_space() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def objective_of(name: str, dsae: DSAE, sequences: int = 100, **options) -> Objective:
+    """The objective of a model as a trainer makes it, with its own options, in float64."""
+    torch.manual_seed(0)
+    config = TrainingConfig(objective=name, objective_options=options)
+    return OBJECTIVES[name](dsae, config, sequences).double().train()

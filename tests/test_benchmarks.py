@@ -50,3 +50,21 @@ def test_a_set_like_kth_is_prepared_and_its_speed_stated(tmp_path):
     facts = json.loads(result.stdout)
     assert (facts["videos"], facts["frames"], facts["sequences"]) == (2, 80, 8)  # 10 of 10 frames
     assert facts["frames_a_second"] > 0 and facts["peak_memory_mb"] > 0
+
+
+def test_the_table_of_growth_has_a_row_a_size(tmp_path):
+    axes = ["--steps", "2,4", "--sequences", "60,1e6", "--frame", "32", "--batch", "2"]
+    command = [sys.executable, ROOT / "benchmarks" / "growth.py", "growth.md", "growth.png"]
+    subprocess.run([*command, *axes, "--count", "1"], cwd=tmp_path, check=True)
+    page = (tmp_path / "growth.md").read_text()
+    rows = re.findall(r"^\| (.*?) \| ([\d,]+) \| .* \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert [row[:2] for row in rows] == [
+        ("N", "60"),
+        ("N", "1,000,000"),
+        ("T", "2"),
+        ("T", "4"),
+        ("frame side", "32"),
+        ("batch", "2"),
+    ]
+    assert float(rows[1][2]) < 2  # GB for a million sequences of 98 kB
+    assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"

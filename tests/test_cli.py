@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import RECORDINGS, SOURCES, SequenceFile
+from pyro_dsae.objectives import OBJECTIVES
 
 
 def dsae(*arguments):
@@ -120,7 +121,11 @@ def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generati
     assert dsae(*call).exit_code == 0
     first, second = load(generative), load(run)
     assert second.config == replace(
-        first.config, guide="full", static_dropout=0.0, dynamic_view="none"
+        first.config,
+        guide="full",
+        static_dropout=0.0,
+        dynamic_view="none",
+        shared_encoder=True,
     )
     assert all(
         torch.equal(value, first.model.state_dict()[name])
@@ -271,3 +276,32 @@ def test_a_bar_is_shown_on_a_terminal(data, tmp_path):
     assert process.returncode == 0
     for word in (b"%|", b"loss", b"KL_f", b"KL_z", b"<", b"epoch 1: validation ELBO"):
         assert word in shown
+
+
+def test_options_of_an_objective_come_from_the_line_and_the_file(data, tmp_path, monkeypatch):
+    """Those of the line join those of the file, unless the line names another objective."""
+
+    @dataclass(frozen=True)
+    class Options:
+        weight: float = 1.0
+        kind: str = "plain"
+
+    other = type("Other", (OBJECTIVES["elbo"],), {"Options": Options, "estimates": False})
+    monkeypatch.setitem(OBJECTIVES, "other", other)
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'{SMALL}[training]\nepochs = 1\nobjective = "other"\n'
+        '[training.objective_options]\nweight = 3\nkind = "a"\n'
+    )
+    call = ("fit", data, tmp_path / "run", "--config", config)
+    result = dsae(*call, "--option", "kind=b")
+    assert result.exit_code == 0, result.output
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())["training"]
+    assert facts["objective_options"] == {"weight": 3, "kind": "b"}
+    assert dsae("fit", data, tmp_path / "run", "--resume").exit_code == 0
+    result = dsae(*call, "--objective", "elbo", "--overwrite")
+    assert result.exit_code == 0, result.output
+    refused = dsae(*call, "--option", "weight")
+    assert refused.exit_code == 2 and "option is 'weight', but must be NAME=VALUE" in refused.output
+    refused = dsae(*call, "--option", "wait=1")
+    assert refused.exit_code == 2 and "'wait' of objective 'other'" in refused.output

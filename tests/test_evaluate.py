@@ -125,12 +125,14 @@ def untrained_judge(data, path, accuracy):
     return path
 
 
-def test_a_judge_adds_its_section(run, data, tmp_path, monkeypatch):
+def test_a_judge_adds_its_sections(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr("pyro_dsae.evaluation.judge.REQUIRED", 0.0)
     judge = untrained_judge(data, tmp_path / "judge", 1.0)
     answer(run, "--only", "similarity")
-    found = answer(run, "--only", "judge", "--judge", judge)["sections"]
-    assert list(found) == ["similarity", "judge"]
+    found = answer(run, "--only", "judge,samples", "--judge", judge)["sections"]
+    assert list(found) == ["similarity", "judge", "samples"]
+    assert found["samples"]["figures"]["sequences"] == TEST
+    assert found["samples"]["command"].endswith(f"--judge {judge} --only samples")
     assert found["judge"]["figures"]["sequences"] == TEST
     assert found["judge"]["command"].endswith(f"--judge {judge} --only judge")
 
@@ -212,7 +214,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(run):
         refused(dsae("evaluate", run, *options), code, *words)
 
     fails(
-        2, ["only holds 'exakt'", "exact, similarity, codes, bound, judge"], "--only", "bound,exakt"
+        2,
+        ["only holds 'exakt'", "exact, similarity, codes, bound, judge, samples"],
+        "--only",
+        "bound,exakt",
     )
     fails(2, ["only holds ''"], "--only", "")
     fails(2, ["part is 'tset'"], "--part", "tset")

@@ -1,3 +1,4 @@
+import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
@@ -58,3 +59,14 @@ def test_grey_frames_are_refused_by_bernoulli(frames):
     dsae = tiny_model(likelihood="bernoulli")
     with pytest.raises(ValueError, match="support"):
         Trace_ELBO().loss(dsae.model, dsae.guide, frames)
+
+
+def test_frames_of_one_scale_have_the_density_of_dist_normal():
+    """As the model observes them, for particles of means on the left too, and its gradient."""
+    torch.manual_seed(0)
+    loc = torch.rand(7, 2, 3, 4, 4).double().requires_grad_()
+    value = torch.rand(2, 3, 4, 4).double()
+    ours = LIKELIHOODS["normal"](loc, 0.3).to_event(3).log_prob(value)
+    exact = dist.Normal(loc, 0.3).to_event(3).log_prob(value)
+    torch.testing.assert_close(ours, exact)
+    torch.testing.assert_close(*(torch.autograd.grad(each.sum(), loc) for each in (ours, exact)))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pyro_dsae import DSAE, ModelConfig
-from pyro_dsae.networks import BiLSTM, ConvDecoder, ConvEncoder, step_lengths
+from pyro_dsae.networks import BiLSTM, ConvDecoder, ConvEncoder, ToFrames, step_lengths
 
 
 def test_the_paper_preset_has_the_papers_shapes():
@@ -45,3 +45,16 @@ def test_a_padded_lstm_equals_the_unpadded_one():
 def test_step_lengths_count_gaps_but_no_padding():
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 1, 0, 0]]).bool()
     assert step_lengths(mask).tolist() == [4, 3, 2]
+
+
+def test_frames_are_computed_by_corners_as_by_the_transposed_convolution():
+    torch.manual_seed(0)
+    layer = ToFrames(5, 3, 4, stride=2, padding=1).double()
+    x = torch.randn(2, 5, 3, 4).double().requires_grad_()
+    usual = torch.nn.ConvTranspose2d.forward(layer, x)
+    torch.testing.assert_close(layer(x), usual)
+    ours, theirs = (
+        torch.autograd.grad(frames.square().sum(), [x, *layer.parameters()])
+        for frames in (layer(x), usual)
+    )
+    torch.testing.assert_close(ours, theirs)

@@ -21,6 +21,7 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_dsae.analyses.codes import BATCH, batches, device_of, seeded
+from pyro_dsae.distributed import ALONE, World
 from pyro_dsae.model import DSAE
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.sequences import Sequences
@@ -94,7 +95,11 @@ def bound_scores(
 
 @torch.no_grad()
 def elbo_parts(
-    dsae: DSAE, sequences: Sequences, estimator: str = "analytic", batch_size: int = BATCH
+    dsae: DSAE,
+    sequences: Sequences,
+    estimator: str = "analytic",
+    batch_size: int = BATCH,
+    world: World = ALONE,
 ) -> tuple[dict[str, float], dict[str, int]]:
     """The ELBO and its parts in nats a sequence, and the active units, over all sequences.
 
@@ -103,28 +108,40 @@ def elbo_parts(
 
     Args:
         estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
+        world: the processes that share the work, of which each gets the result.
     """
     objective = ESTIMATORS[estimator]()
     totals: dict[str, Tensor] = {}
-    means_f, means_z = [], []
+    means: dict[str, list[Tensor]] = {"f": [], "z": []}
     for rows in batches(len(sequences), batch_size):
-        x, mask = sequences.batch(rows, device_of(dsae))
-        objective.loss(dsae.model, dsae.guide, x, mask)
+        own = world.share(rows)
+        if not len(own):
+            continue
+        x, mask = sequences.batch(own, device_of(dsae))
+        with world.whole_batch(len(rows)):
+            objective.loss(dsae.model, dsae.guide, x, mask)
         for name, value in objective.parts.items():
             totals[name] = totals.get(name, 0) + value.double()
         f, z = dsae.encode(x, mask)
-        means_f.append(f)
-        means_z.append(z.flatten(0, 1) if mask is None else z[mask])
+        means["f"].append(f)
+        means["z"].append(z.flatten(0, 1) if mask is None else z[mask])
     active = {
-        "active_f": active_units(torch.cat(means_f)),
-        "active_z": active_units(torch.cat(means_z)),
+        f"active_{name}": active_units(torch.cat(values), world) for name, values in means.items()
     }
-    return per_sequence(totals, len(sequences)), active
+    return per_sequence(world.sum(totals), len(sequences)), active
 
 
-def active_units(means: Tensor) -> int:
-    """How many units' posterior means (N, D) have a variance over the data above ``ACTIVE``."""
-    return int((means.var(dim=0, correction=0) > ACTIVE).sum())
+def active_units(means: Tensor, world: World = ALONE) -> int:
+    """How many units' posterior means (N, D) have a variance over the data above ``ACTIVE``.
+
+    Args:
+        world: the processes that have a part of the means each.
+    """
+    count = means.new_full((), len(means), dtype=torch.float64)
+    sums = world.sum({"count": count, "means": means.double().sum(dim=0)})
+    centred = means - sums["means"] / sums["count"]
+    variance = world.sum({"of": (centred**2).sum(dim=0)})["of"] / sums["count"]
+    return int((variance > ACTIVE).sum())
 
 
 @torch.no_grad()

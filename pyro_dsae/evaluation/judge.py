@@ -137,7 +137,12 @@ class Judge(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
-        """The logits of every head, (B, classes), for frames x (B, T, C, H, W) in [0, 1].
+        """The logits of every head, (B, classes), of frames and a mask as in :meth:`features`."""
+        last = self.features(x, mask)
+        return {name: head(last) for name, head in zip(self.config.heads, self.heads, strict=True)}
+
+    def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the heads see, (B, 2 hidden_dim), of frames x (B, T, C, H, W) in [0, 1].
 
         Args:
             mask: bool (B, T), True at the real steps; None for all. No other frame has any effect,
@@ -151,8 +156,7 @@ class Judge(nn.Module):
             codes = real.new_zeros(*mask.shape, real.shape[-1])
             codes[mask] = real
             lengths = step_lengths(mask)
-        _, last = self.lstm(codes, lengths)  # (B, 2 hidden_dim)
-        return {name: head(last) for name, head in zip(self.config.heads, self.heads, strict=True)}
+        return self.lstm(codes, lengths)[1]
 
 
 def train_judge(

@@ -8,9 +8,10 @@ parts, without a second pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
@@ -21,37 +22,29 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_dsae.model import DSAE
+from pyro_dsae.objectives.objective import Objective
 
-class _Parts:
-    """Keeps the parts of the latest estimate in ``parts``: nats, summed over the batch, detached.
+if TYPE_CHECKING:
+    from pyro_dsae.training import TrainingConfig
 
-    ``reconstruction``, ``kl_f`` and ``kl_z`` are unweighted, whatever the KL weights of the loss;
-    the KL terms are analytic given the sampled z_<t under either estimator.
+
+class SampledELBO(Trace_ELBO):
+    """Both log q and log p at the samples: Pyro's ``Trace_ELBO``, valid for any guide.
+
+    ``parts`` holds :func:`parts_of` the latest estimate, here and in :class:`AnalyticELBO`.
     """
 
     parts: dict[str, Tensor]
 
-    def _keep(self, model_trace: Trace, kl: dict[str, Tensor]) -> None:
-        of_z = [value.detach() for name, value in kl.items() if name.startswith("z_")]
-        self.parts = {
-            "reconstruction": model_trace.nodes["x"]["log_prob_sum"].detach(),
-            "kl_f": kl["f"].detach(),
-            "kl_z": torch.stack(of_z).sum(),
-        }
-
-
-class SampledELBO(_Parts, Trace_ELBO):
-    """Both log q and log p at the samples: Pyro's ``Trace_ELBO``, valid for any guide."""
-
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         model_trace, guide_trace = super()._get_trace(model, guide, args, kwargs)
         with torch.no_grad():
-            sites = _latents(model_trace)
-            self._keep(model_trace, {name: _kl(model_trace, guide_trace, name) for name in sites})
+            self.parts = detached(parts_of(model_trace, kl_terms(model_trace, guide_trace)))
         return model_trace, guide_trace
 
 
-class AnalyticELBO(_Parts, TraceMeanField_ELBO):
+class AnalyticELBO(TraceMeanField_ELBO):
     """KL terms in closed form: Pyro's ``TraceMeanField_ELBO``, with less noise in the gradient.
 
     Args:
@@ -61,37 +54,75 @@ class AnalyticELBO(_Parts, TraceMeanField_ELBO):
             loss is the negative ELBO.
     """
 
+    parts: dict[str, Tensor]
+
     def __init__(self, free_bits: float = 0.0, **options: Any) -> None:
         super().__init__(**options)
         self.free_bits = free_bits
 
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Pyro's, without its test for NaN, at which the host would wait for the device."""
+        if is_validation_enabled():
+            return super().differentiable_loss(model, guide, *args, **kwargs)
+        drawn = self._get_traces(model, guide, args, kwargs)
+        return sum(self.particle(*each) for each in drawn) / self.num_particles
+
     def _get_trace(self, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         if is_validation_enabled():
             return super()._get_trace(model, guide, args, kwargs)
-        # Without the checks, and without log q and log p of every latent, which no term here needs.
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs)
-        model_trace.compute_log_prob(lambda name, site: site["is_observed"])
-        return model_trace, guide_trace
+        return traces(model, guide, *args, **kwargs)
 
     def _differentiable_loss_particle(
         self, model_trace: Trace, guide_trace: Trace
-    ) -> tuple[Any, Tensor]:
-        loss, kl = 0.0, {}
+    ) -> tuple[float, Tensor]:
+        loss = self.particle(model_trace, guide_trace)
+        return loss.item(), loss
+
+    def particle(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """The loss from one draw; reads no value on the host."""
+        loss, kl = 0.0, kl_terms(model_trace, guide_trace)
         for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
-        for name in _latents(model_trace):
+        for name, cost in kl.items():
             site = guide_trace.nodes[name]
             if is_validation_enabled():
                 check_fully_reparametrized(site)
-            kl[name] = cost = _kl(model_trace, guide_trace, name)
             if self.free_bits:
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
             loss = loss + site["scale"] * cost
-        self._keep(model_trace, kl)
-        return loss.item(), loss
+        self.parts = detached(parts_of(model_trace, kl))
+        return loss
+
+
+def traces(model: Any, guide: Any, *args: Any, **kwargs: Any) -> tuple[Trace, Trace]:
+    """Of the model, replayed with what the guide drew, and of the guide.
+
+    Without Pyro's checks, and without log q and log p of any latent: closed forms need neither.
+    """
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(model, guide_trace)).get_trace(*args, **kwargs)
+    model_trace.compute_log_prob(lambda name, site: site["is_observed"])
+    return model_trace, guide_trace
+
+
+def parts_of(model_trace: Trace, kl: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``reconstruction``, ``kl_f`` and ``kl_z``, in nats, summed over the batch.
+
+    They are unweighted, whatever the KL weights of the loss; the KL terms are analytic given the
+    sampled z_<t under either estimator.
+    """
+    return {
+        "reconstruction": model_trace.nodes["x"]["log_prob_sum"],
+        "kl_f": kl["f"],
+        "kl_z": torch.stack([kl[name] for name in kl if name.startswith("z_")]).sum(),
+    }
+
+
+def detached(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same values without their gradients."""
+    return {name: value.detach() for name, value in parts.items()}
 
 
 def _latents(model_trace: Trace) -> list[str]:
@@ -103,18 +134,50 @@ def _latents(model_trace: Trace) -> list[str]:
     ]
 
 
-def _kl(model_trace: Trace, guide_trace: Trace, name: str) -> Tensor:
-    """KL(q || p) of one site in nats, summed over the sequences where it is not masked.
+def kl_terms(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
+    """KL(q || p) of every latent given the samples before it: unweighted, in nats.
 
-    In closed form, or else log q - log p at the sample.
+    Summed over the sequences where it is not masked. In closed form, or else log q - log p at the
+    sample.
     """
-    site = guide_trace.nodes[name]
-    q, p = site["fn"], model_trace.nodes[name]["fn"]
+    alike: dict[Any, list[str]] = {}  # diagonal normals by their shapes
+    kl = {}
+    for name in _latents(model_trace):
+        q, p = guide_trace.nodes[name]["fn"], model_trace.nodes[name]["fn"]
+        shapes = [(fn.batch_shape, fn.event_shape) for fn in (q, p)]
+        if _is_diagonal_normal(q) and _is_diagonal_normal(p) and shapes[0] == shapes[1]:
+            alike.setdefault(shapes[0], []).append(name)
+        else:
+            kl[name] = _kl_of(q, p, guide_trace.nodes[name]["value"])
+    # All z_t at once: one by one, they were a third of what Pyro adds to a step z_t.
+    for names in alike.values():
+        q, p = (
+            _stacked([trace.nodes[name]["fn"] for name in names])
+            for trace in (guide_trace, model_trace)
+        )
+        kl |= dict(zip(names, kl_divergence(q, p).unbind(), strict=True))
+    return {
+        name: scale_and_mask(kl[name], mask=guide_trace.nodes[name]["mask"]).sum()
+        for name in _latents(model_trace)
+    }
+
+
+def _is_diagonal_normal(fn: Any) -> bool:
+    return type(fn) is dist.Independent and type(fn.base_dist) is dist.Normal
+
+
+def _stacked(normals: Sequence[dist.Independent]) -> dist.Independent:
+    """Diagonal normals of one shape as one, with an axis more on the left."""
+    loc = torch.stack([normal.base_dist.loc for normal in normals])
+    scale = torch.stack([normal.base_dist.scale for normal in normals])
+    return dist.Normal(loc, scale).to_event(normals[0].reinterpreted_batch_ndims)
+
+
+def _kl_of(q: Any, p: Any, sample: Tensor) -> Tensor:
     try:
-        kl = kl_divergence(q, p)
+        return kl_divergence(q, p)
     except NotImplementedError:
-        kl = q.log_prob(site["value"]) - p.log_prob(site["value"])
-    return scale_and_mask(kl, mask=site["mask"]).sum()
+        return q.log_prob(sample) - p.log_prob(sample)
 
 
 def per_sequence(totals: Mapping[str, Tensor], count: int) -> dict[str, float]:
@@ -124,3 +187,25 @@ def per_sequence(totals: Mapping[str, Tensor], count: int) -> dict[str, float]:
 
 
 ESTIMATORS = {"sampled": SampledELBO, "analytic": AnalyticELBO}
+
+
+class Bound(Objective):
+    """The negative ELBO, with its KL terms weighted; base of what is one of Pyro's estimators."""
+
+    estimates = True
+
+    def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
+        super().__init__(dsae, config, sequences)
+        self.estimator = self.make_estimator(config, sequences)
+
+    def make_estimator(self, config: TrainingConfig, sequences: int) -> Any:
+        options = {"free_bits": config.free_bits} if config.free_bits else {}
+        return ESTIMATORS[config.estimator](**options)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, kl_f_weight: float, kl_z_weight: float
+    ) -> Tensor:
+        dsae, weights = self.dsae, (kl_f_weight, kl_z_weight)
+        loss = self.estimator.differentiable_loss(dsae.model, dsae.guide, x, mask, *weights)
+        self.parts = self.estimator.parts
+        return loss

@@ -1,0 +1,167 @@
+"""Adversarial variational Bayes: a posterior of any shape, its density ratio by a discriminator.
+
+Mescheder, Nowozin & Geiger (2017), algorithm 1 with the adaptive contrast of section 3.3. The guide
+gets noise as an input, so q(f, z_1:T | x) can be drawn from but has no density. With r(f, z | x) a
+normal of q's means and variances, for any r
+
+    KL(q(f | x) || p(f)) = E_q [T_f + log r(f | x) - log p(f)],    T_f = log q(f | x) / r(f | x)
+
+and the same of f with z_1:T, where the logits T of a discriminator between draws from q and from r
+estimate the ratio. It is near 0 the nearer q is to r, so that there is little to estimate. By the
+chain rule KL_z is the one of both less the one of f. The loss is
+
+    L = -E_q log p(x | f, z) + beta_f KL_f + beta_z KL_z.
+
+**Bias.** ``kl_f``, ``kl_z`` and ``elbo`` of training are estimates: a discriminator that lags
+behind tells q and r apart too little, so the KL comes out too small and the ELBO too high.
+``validation_elbo``, and the bound of ``dsae evaluate``, are the other side: they take the noise as
+given and average the ELBOs of normals, which is lower by the information of f and z about the
+noise. The ELBO of q lies between the two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_dsae.config import ConfigError
+from pyro_dsae.guides import Guide, Reading
+from pyro_dsae.model import DSAE
+from pyro_dsae.objectives.discriminators import (
+    SequenceDiscriminator,
+    StaticDiscriminator,
+    accuracy,
+    logistic_loss,
+)
+from pyro_dsae.objectives.objective import Objective, held
+
+if TYPE_CHECKING:
+    from pyro_dsae.training import TrainingConfig
+
+DRAWS = 8  # of the noise, for the means and variances of q
+
+
+class AVB(Objective):
+    """-reconstruction + beta_f KL_f + beta_z KL_z, the KL terms by the ratios of discriminators.
+
+    The model and the guide have the gradient of this, the discriminators that of their logistic
+    losses; T has no gradient but that of its inputs, since E_q dT = 0 (proposition 2). beta_f and
+    beta_z are ``kl_f_weight`` and ``kl_z_weight``.
+
+    ``contrast_f`` and ``contrast_z`` are E T_f and that of both, in nats: what r misses.
+
+    Raises ConfigError when the guide gets no noise.
+    """
+
+    bound = False
+    defaults = {"model": {"noise_dim": 16}}
+    learning_rate = 1e-3
+
+    def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
+        super().__init__(dsae, config, sequences)
+        if not dsae.config.noise_dim:
+            raise ConfigError(
+                "noise_dim is 0, but objective 'avb' is for a guide with noise; use 16, for example"
+            )
+        static_dim, dynamic_dim = dsae.config.static_dim, dsae.config.dynamic_dim
+        hidden_dim, code_dim = dsae.config.hidden_dim, dsae.config.code_dim
+        self.networks["static"] = StaticDiscriminator(static_dim, hidden_dim, code_dim)
+        self.networks["sequence"] = SequenceDiscriminator(
+            static_dim, dynamic_dim, hidden_dim, code_dim
+        )
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, kl_f_weight: float, kl_z_weight: float
+    ) -> Tensor:
+        dsae, static, sequence = self.dsae, *self.networks.values()
+        reading = dsae.guide.read(x, mask)
+        lengths = reading.lengths
+        f, z = dsae.guide.walk(reading, lambda _, q: q.rsample())
+        contrast = moments(dsae.guide, reading)
+        seen, summary = _context(reading)
+
+        data = {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
+        model_trace = poutine.trace(poutine.condition(dsae.model, data)).get_trace(x, mask)
+        model_trace.compute_log_prob()
+        sites = model_trace.nodes
+        reconstruction = sites["x"]["log_prob_sum"]
+        log_p_f = sites["f"]["log_prob_sum"]
+        log_p_z = torch.stack([sites[name]["log_prob_sum"] for name in data if name != "f"]).sum()
+
+        (f_mean, f_scale), (z_mean, z_scale) = contrast
+        real = x.new_ones(z.shape[:2]) if lengths is None else _real(z, lengths)
+        log_r_f = dist.Normal(f_mean, f_scale).log_prob(f).sum()
+        log_r_z = (dist.Normal(z_mean, z_scale).log_prob(z).sum(dim=-1) * real).sum()
+        # In units of r, which is N(0, I) then.
+        f_unit, z_unit = (f - f_mean) / f_scale, (z - z_mean) / z_scale
+        with held(static, sequence):
+            ratio_f = static(f_unit, summary).sum()
+            ratio_both = sequence(f_unit, z_unit, lengths, seen).sum()
+        kl_f = ratio_f + log_r_f - log_p_f
+        kl_z = ratio_both - ratio_f + log_r_z - log_p_z
+
+        f_seen, z_seen = f_unit.detach(), z_unit.detach()
+        f_r, z_r = torch.randn_like(f_seen), torch.randn_like(z_seen)
+        logits_f = static(f_seen, summary), static(f_r, summary)
+        logits_both = (sequence(f_seen, z_seen, lengths, seen), sequence(f_r, z_r, lengths, seen))
+        discriminators = logistic_loss(*logits_f) + logistic_loss(*logits_both)
+        self.parts = {
+            "reconstruction": reconstruction.detach(),
+            "kl_f": kl_f.detach(),
+            "kl_z": kl_z.detach(),
+            "contrast_f": ratio_f.detach(),
+            "contrast_z": ratio_both.detach(),
+            "discriminator_loss": discriminators.detach(),
+            "static_accuracy": len(x) * accuracy(*logits_f),
+            "sequence_accuracy": len(x) * accuracy(*logits_both),
+        }
+        return kl_f_weight * kl_f + kl_z_weight * kl_z - reconstruction + discriminators
+
+
+Moments = tuple[Tensor, Tensor]  # means and standard deviations
+
+
+@torch.no_grad()
+def moments(guide: Guide, reading: Reading, draws: int = DRAWS) -> tuple[Moments, Moments]:
+    """Means and deviations of q over the noise, of f (B, static_dim) and z (B, T, dynamic_dim).
+
+    By the law of total variance over an even number of ``draws`` of the noise and of z_<t, the same
+    for all sequences and at every call: r is a function of x alone, or the logits would be those of
+    an average over r, and too near 0.
+    """
+    fixed = torch.Generator(reading.codes.device).manual_seed(0)
+    found: dict[str, dist.Normal] = {}
+
+    def draw(name: str, q: dist.Independent) -> Tensor:
+        shape = (draws // 2, 1, *q.event_shape)
+        half = torch.randn(shape, generator=fixed, dtype=q.mean.dtype, device=q.mean.device)
+        if name != "noise":
+            found[name] = q.base_dist
+        return q.mean + q.stddev * torch.cat([half, -half])  # (draws, B, *)
+
+    guide.walk(reading, draw)
+    means, scales = {}, {}
+    for name, q in found.items():
+        means[name] = q.loc.mean(dim=0)
+        within, between = q.scale.square().mean(dim=0), q.loc.var(dim=0, correction=0)
+        scales[name] = (within + between).sqrt()
+    steps = [name for name in found if name != "f"]
+    of_z = tuple(torch.stack([each[name] for name in steps], dim=1) for each in (means, scales))
+    return (means["f"], scales["f"]), of_z
+
+
+def _context(reading: Reading) -> tuple[Tensor, Tensor]:
+    """What discriminators see of x: codes (B, T, code_dim), and the mean of those for f."""
+    codes, static_codes = reading.codes.detach(), reading.static_codes.detach()
+    if reading.lengths is None:
+        return codes, static_codes.mean(dim=1)
+    return codes, static_codes.sum(dim=1) / reading.lengths.unsqueeze(-1)
+
+
+def _real(z: Tensor, lengths: Tensor) -> Tensor:
+    """1 at the real steps (B, T), 0 after them."""
+    return (torch.arange(z.shape[1], device=z.device) < lengths.unsqueeze(-1)).to(z.dtype)

@@ -1,0 +1,166 @@
+"""f and z that say different things: less mutual information, and contrast between views.
+
+After Bai, Wang & Gomes (2021), Contrastively Disentangled Sequential VAE, equation 8. A penalty on
+I(f; z_1:T), and two terms that ask f to be the same for a sequence in another order of time, and
+z_1:T for one of another appearance:
+
+    L = -ELBO + mi I(f; z_1:T) + contrast_f C_f + contrast_z C_z
+
+I is not estimated from posterior densities within a batch, as there: with narrow posteriors each
+code is explained by its own sequence alone, and that estimate is a constant. It comes from a
+discriminator of pairs (f, z_1:T) against shuffled ones, whose logit T is the log ratio
+
+    I(f; z_1:T) = E_q(f, z) T,    T = log q(f, z_1:T) / (q(f) q(z_1:T)).
+
+C is InfoNCE (van den Oord et al. 2018, equation 4): the cross entropy of naming, by cosines of
+posterior means, which of a batch's views is of the same sequence. log B - C bounds the information
+of the code about the sequence from below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyro_dsae.config import ConfigError
+from pyro_dsae.guides import Reading
+from pyro_dsae.model import DSAE
+from pyro_dsae.objectives.discriminators import SequenceDiscriminator, accuracy, logistic_loss
+from pyro_dsae.objectives.elbo import detached, kl_terms, parts_of, traces
+from pyro_dsae.objectives.objective import Objective, held, latents
+
+if TYPE_CHECKING:
+    from pyro_dsae.training import TrainingConfig
+
+
+class MutualInformation(Objective):
+    """-ELBO + mi I(f; z_1:T) + contrast_f C_f + contrast_z C_z.
+
+    Frames are encoded once: the other order of time is one of frame codes, and the other
+    appearance is the guide's own view, against the sequence as it is.
+
+    Raises ConfigError when the guide has no view.
+    """
+
+    defaults = {"model": {"dynamic_view": "colour"}}
+    learning_rate = 1e-3
+
+    @dataclass(frozen=True)
+    class Options:
+        """Weights of the terms, in nats, and how sharp the contrast is.
+
+        Args:
+            mi: of the mutual information of f and z_1:T.
+            contrast_f: of the contrast of f with that of the sequence in another order.
+            contrast_z: of the contrast of z_1:T with that of the sequence in another appearance.
+            temperature: by which cosines are divided.
+        """
+
+        mi: float = 10.0
+        contrast_f: float = 10.0
+        contrast_z: float = 10.0
+        temperature: float = 0.5
+
+        def __post_init__(self) -> None:
+            for field in ("mi", "contrast_f", "contrast_z"):
+                if not getattr(self, field) >= 0:
+                    raise ConfigError(
+                        f"{field} is {getattr(self, field)}, but must not be negative"
+                    )
+            if not self.temperature > 0:
+                raise ConfigError(f"temperature is {self.temperature}, but must be positive")
+
+    def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
+        super().__init__(dsae, config, sequences)
+        if dsae.guide.view is None:
+            raise ConfigError(
+                "dynamic_view is 'none', but objective 'mi' contrasts z with that of a view; use "
+                "'colour'"
+            )
+        sizes = dsae.config.static_dim, dsae.config.dynamic_dim, dsae.config.hidden_dim
+        self.networks["pairs"] = SequenceDiscriminator(*sizes)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, kl_f_weight: float, kl_z_weight: float
+    ) -> Tensor:
+        reading = self.dsae.guide.read(x, mask)
+        model_trace, guide_trace = traces(
+            self.dsae.model, lambda *_: self.dsae.guide.program(reading), x, mask
+        )
+        parts = parts_of(model_trace, kl_terms(model_trace, guide_trace))
+        f, z = latents(guide_trace)
+        shuffled = partial(torch.roll, shifts=1, dims=0)
+        lengths = reading.lengths
+        other = None if lengths is None else shuffled(lengths)
+        pairs = self.networks["pairs"]
+        with held(pairs):
+            information = pairs(f, z, lengths).sum()
+        f_seen, z_seen = f.detach(), z.detach()
+        together = pairs(f_seen, z_seen, lengths)
+        apart = pairs(f_seen, shuffled(z_seen), other)
+        discriminators = logistic_loss(together, apart)
+        contrast_f, contrast_z = self._contrast(x, reading)
+        self.parts = detached(parts) | {
+            "mi": information.detach(),
+            "contrast_f": contrast_f.detach(),
+            "contrast_z": contrast_z.detach(),
+            "discriminator_loss": discriminators.detach(),
+            "pairs_accuracy": len(x) * accuracy(together, apart),
+        }
+        return (
+            kl_f_weight * parts["kl_f"]
+            + kl_z_weight * parts["kl_z"]
+            - parts["reconstruction"]
+            + self.options.mi * information
+            + self.options.contrast_f * contrast_f
+            + self.options.contrast_z * contrast_z
+            + discriminators
+        )
+
+    def _contrast(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+        """C_f and C_z, in nats, summed over the batch."""
+        guide = self.dsae.guide
+        whole = reading._replace(kept=None)  # static dropout would leave nothing to compare
+        order = shuffled_steps(*whole.codes.shape[:2], whole.lengths).to(whole.codes.device)
+        in_disorder = partial(torch.take_along_dim, indices=order.unsqueeze(-1), dim=1)
+        # What z sees without the view; f's own encoder, if it has one, says nothing of that.
+        as_it_is = whole.static_codes if guide.static_encoder is None else guide.encoder(x)
+        other = whole._replace(static_codes=in_disorder(whole.static_codes), codes=as_it_is)
+        if whole.observed is not None:
+            other = other._replace(
+                codes=as_it_is * whole.observed, observed=in_disorder(whole.observed)
+            )
+        f, z = guide.walk(whole, lambda _, q: q.mean)
+        other_f, other_z = guide.walk(other, lambda _, q: q.mean)
+        if whole.lengths is not None:
+            real = torch.arange(z.shape[1], device=z.device) < whole.lengths.unsqueeze(-1)
+            z, other_z = z * real.unsqueeze(-1), other_z * real.unsqueeze(-1)
+        temperature = self.options.temperature
+        return (
+            info_nce(f, other_f, temperature),
+            info_nce(z.flatten(1), other_z.flatten(1), temperature),
+        )
+
+
+def shuffled_steps(batch: int, steps: int, lengths: Tensor | None) -> Tensor:
+    """A random order of the real steps of each sequence, (B, T); padding stays behind them."""
+    keys = torch.rand(batch, steps)
+    if lengths is not None:
+        keys = keys + (torch.arange(steps) >= lengths.cpu().unsqueeze(-1))
+    return keys.argsort(dim=1)
+
+
+def info_nce(codes: Tensor, others: Tensor, temperature: float) -> Tensor:
+    """Cross entropy, in nats, of finding each code's partner (B, D) among all others (B, D).
+
+    By cosines over the temperature; the mean of both directions, summed over the batch.
+    """
+    cosines = F.normalize(codes, dim=-1) @ F.normalize(others, dim=-1).T / temperature
+    own = torch.arange(len(codes), device=codes.device)
+    both = [F.cross_entropy(each, own, reduction="sum") for each in (cosines, cosines.T)]
+    return sum(both) / 2

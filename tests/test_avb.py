@@ -1,0 +1,169 @@
+"""A posterior that is normal given noise, and so normal: its density and its KL are known."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
+
+from conftest import objective_of, tiny_model
+from linear_gaussian import AffineNormal
+from pyro_dsae import DSAE, ConfigError, ModelConfig, load, save
+from pyro_dsae.guides import Guide
+from pyro_dsae.objectives.avb import moments
+
+NOISE, STEPS, FRAME = 2, 2, (1, 16, 16)
+
+
+class NoisyGuide(Guide):
+    """f and each z_t affine in the codes and the noise, so that both together are one normal."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.Flatten(-3), nn.Linear(256, 2)), 2 + NOISE, 1, 1, 1)
+        self.static_posterior, self.dynamic = (AffineNormal(2 + NOISE, 1) for _ in range(2))
+
+    def static(self, codes, observed, lengths):
+        return self.static_posterior(codes.mean(dim=-2))
+
+    def features(self, codes, f, lengths):
+        return codes
+
+    def step(self, feature, z_previous, state):
+        return self.dynamic(feature), None
+
+
+def noisy_model():
+    torch.manual_seed(0)
+    sizes = {"static_dim": 1, "dynamic_dim": 1, "code_dim": 2, "hidden_dim": 16}
+    config = ModelConfig(frame_shape=FRAME, prior="standard", noise_dim=NOISE, **sizes)
+    decoder = nn.Sequential(nn.Linear(2, 256), nn.Unflatten(-1, FRAME))
+    dsae = DSAE(config, decoder=decoder, guide=NoisyGuide()).double()
+    with torch.no_grad():
+        for head in (dsae.guide.static_posterior, dsae.guide.dynamic):
+            head.loc.weight[:, 2:] = torch.tensor([[0.8, -0.6]])
+            head.log_scale.fill_(-1.2)
+    return dsae
+
+
+def posterior(dsae, x):
+    """q(f, z_1, ..., z_T | x) of the noisy guide in closed form, batch shape (B,)."""
+    guide = dsae.guide
+    codes = guide.encoder(x)  # (B, T, 2)
+    heads = [guide.static_posterior, *[guide.dynamic] * STEPS]
+    shares = [torch.full((STEPS,), 1 / STEPS), *torch.eye(STEPS)]  # of each step's noise
+    inputs = [codes.mean(dim=1), *codes.unbind(dim=1)]
+    loc = torch.cat(
+        [
+            each @ head.loc.weight[:, :2].T + head.loc.bias
+            for each, head in zip(inputs, heads, strict=True)
+        ],
+        dim=1,
+    )
+    mixing = torch.stack(
+        [
+            torch.outer(share.double(), head.loc.weight[0, 2:]).flatten()
+            for share, head in zip(shares, heads, strict=True)
+        ]
+    )  # of all noise
+    scales = torch.stack([head.log_scale.exp()[0] for head in heads])
+    return MultivariateNormal(loc, mixing @ mixing.T + torch.diag(scales**2))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Discriminators of a guide that stays as it is, and the frames they saw."""
+    dsae = noisy_model()
+    objective = objective_of("avb", dsae)
+    x = torch.rand(2, STEPS, *FRAME).double()
+    own = list(objective.networks.parameters())
+    optimizer = torch.optim.Adam(own, lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
+    batch = x.repeat(128, 1, 1, 1, 1)
+    for _ in range(300):
+        loss = objective(batch, None, 1.0, 1.0) / len(batch)
+        optimizer.zero_grad()
+        loss.backward(inputs=own)
+        optimizer.step()
+        schedule.step()
+    return objective, x.repeat(1000, 1, 1, 1, 1)
+
+
+def test_the_ratio_is_the_exact_log_ratio_of_gaussians(trained):
+    objective, x = trained
+    dsae = objective.dsae
+    with torch.no_grad():
+        exact = posterior(dsae, x)
+        reading = dsae.guide.read(x, None)
+        r = [Normal(*each) for each in moments(dsae.guide, reading)]
+        codes = exact.sample()
+        f, z = codes[:, :1], codes[:, 1:].unsqueeze(-1)
+        log_r_f = r[0].log_prob(f).sum(dim=-1)
+        log_r = log_r_f + r[1].log_prob(z).sum(dim=(1, 2))
+        alone = Normal(exact.loc[:, 0], exact.variance[:, 0].sqrt())
+        ratios = alone.log_prob(f[:, 0]) - log_r_f, exact.log_prob(codes) - log_r
+        units = [(code - each.loc) / each.scale for code, each in zip((f, z), r, strict=True)]
+        seen = reading.codes
+        found = (
+            objective.networks["static"](units[0], seen.mean(dim=1)),
+            objective.networks["sequence"](*units, None, seen),
+        )
+    for logits, ratio in zip(found, ratios, strict=True):
+        assert (logits - ratio).abs().mean() < 0.12
+        assert ratio.std() > 0.3
+
+
+def test_the_kl_is_that_of_the_posterior_without_its_noise(trained):
+    """And the bound of evaluation, which takes the noise as given, has more."""
+    objective, x = trained
+    dsae = objective.dsae
+    torch.manual_seed(1)
+    with torch.no_grad():
+        objective(x, None, 1.0, 1.0)
+        exact = posterior(dsae, x[:2])
+        alone = Normal(exact.loc[:, 0], exact.variance[:, 0].sqrt())
+        kl_f = kl_divergence(alone, Normal(0.0, 1.0).expand((2,))).mean().item()
+        size = exact.loc.shape[-1]
+        whole = MultivariateNormal(torch.zeros(size).double(), torch.eye(size).double())
+        kl = kl_divergence(exact, whole).mean().item()
+    found = {name: value.item() / len(x) for name, value in objective.parts.items()}
+    assert found["kl_f"] == pytest.approx(kl_f, abs=0.06)
+    assert found["kl_f"] + found["kl_z"] == pytest.approx(kl, abs=0.12)
+
+
+def test_moments_are_those_of_the_mixture_and_of_x_alone():
+    dsae = noisy_model()
+    x = torch.rand(3, STEPS, *FRAME).double()
+    reading = dsae.guide.read(x, None)
+    exact = posterior(dsae, x)
+    (f_mean, f_scale), (z_mean, z_scale) = moments(dsae.guide, reading, draws=4000)
+    means = torch.cat([f_mean, z_mean.flatten(1)], dim=1)
+    variances = torch.cat([f_scale, z_scale.flatten(1)], dim=1).square()
+    assert torch.allclose(means, exact.loc, atol=1e-9)  # the draws are antithetic
+    assert torch.allclose(variances, exact.variance, rtol=0.1)
+    again = moments(dsae.guide, reading), moments(dsae.guide, dsae.guide.read(x[:1], None))
+    assert torch.allclose(again[0][1][1][:1], again[1][1][1])
+
+
+@pytest.mark.parametrize("guide", ["full", "factorized", "framewise"])
+def test_a_guide_with_noise_serves_the_verbs_and_is_saved(guide, frames, tmp_path):
+    """Means are those at no noise; draws are different ones; masks hold as ever."""
+    dsae = tiny_model(guide=guide, noise_dim=3).eval()
+    assert torch.equal(dsae.encode(frames)[0], dsae.encode(frames)[0])
+    assert not torch.equal(dsae.encode(frames, sample=True)[0], dsae.encode(frames, sample=True)[0])
+    assert dsae.swap(frames[:2], frames[2:]).shape == (2, 6, 2, 16, 32)
+    mask = torch.arange(6) < torch.tensor([[6], [2], [4], [1]])
+    together = dsae.encode(frames, mask)
+    for row, length in enumerate((6, 2, 4, 1)):
+        f, z = dsae.encode(frames[row : row + 1, :length])
+        assert torch.allclose(f[0], together[0][row])
+        assert torch.allclose(z[0], together[1][row, :length])
+    save(dsae.float(), tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors")
+    assert again.config.noise_dim == 3
+    assert torch.equal(again.encode(frames.float())[0], dsae.encode(frames.float())[0])
+
+
+def test_without_noise_there_is_no_ratio_to_estimate():
+    with pytest.raises(ConfigError, match="noise_dim is 0, but objective 'avb'"):
+        objective_of("avb", tiny_model())
+    with pytest.raises(ConfigError, match="noise_dim is -1.*negative"):
+        ModelConfig(noise_dim=-1)

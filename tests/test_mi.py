@@ -1,0 +1,57 @@
+import math
+
+import pytest
+import torch
+
+from conftest import objective_of, tiny_model
+from pyro_dsae import ConfigError
+from pyro_dsae.objectives.mi import MutualInformation, info_nce, shuffled_steps
+
+
+def test_contrast_of_codes_with_known_cosines():
+    """Of orthogonal codes log(1 + (B - 1) exp(-1 / temperature)), of equal ones log B."""
+    codes, sharp = torch.eye(5), 0.25
+    found = info_nce(codes, 3 * codes, sharp).item() / 5
+    assert found == pytest.approx(math.log(1 + 4 * math.exp(-1 / sharp)))
+    assert info_nce(torch.ones(5, 2), torch.ones(5, 2), sharp).item() == pytest.approx(
+        5 * math.log(5)
+    )
+    assert info_nce(codes, codes.roll(1, dims=0), sharp).item() / 5 > math.log(5)
+
+
+def test_real_steps_change_places_and_padding_stays():
+    torch.manual_seed(0)
+    lengths = torch.tensor([6, 1, 4])
+    orders = torch.stack([shuffled_steps(3, 6, lengths) for _ in range(50)])
+    for row, length in enumerate(lengths):
+        first = orders[:, row, :length]
+        assert torch.equal(first.sort(dim=1).values, torch.arange(length).expand(50, -1))
+        assert len(first.unique(dim=0)) == 1 if length == 1 else len(first.unique(dim=0)) > 10
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_codes_that_views_do_not_change_have_the_least_contrast(shared, frames, monkeypatch):
+    """f of the mean of the codes alone is blind to their order, z to a view that changes nothing.
+
+    Then C is that of the codes with themselves, so lower than against another code.
+    """
+    dsae = tiny_model(dynamic_view="colour", shared_encoder=shared)
+    objective = objective_of("mi", dsae, temperature=0.1)
+    dsae.guide.view = lambda x: x
+    monkeypatch.setattr(
+        dsae.guide.static_summary, "forward", lambda codes, lengths: (codes, codes.new_zeros(4, 14))
+    )
+    reading = dsae.guide.read(frames, None)
+    f, z = dsae.guide.walk(reading, lambda _, q: q.mean)
+    found = [each.item() for each in objective._contrast(frames, reading)]
+    expected = [info_nce(code, code, 0.1).item() for code in (f, z.flatten(1))]
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_a_view_there_is_nothing_to_contrast():
+    with pytest.raises(ConfigError, match="dynamic_view is 'none'.*use 'colour'"):
+        objective_of("mi", tiny_model())
+    with pytest.raises(ConfigError, match="temperature is 0.0.*positive"):
+        MutualInformation.Options(temperature=0.0)
+    with pytest.raises(ConfigError, match="mi is -1.0.*negative"):
+        MutualInformation.Options(mi=-1.0)

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+
+from conftest import objective_of, tiny_model
+from pyro_dsae import ConfigError
+from pyro_dsae.objectives.vae_gan import VAEGAN
+
+
+def softplus(value):
+    return math.log1p(math.exp(value))
+
+
+@pytest.mark.parametrize("lengths", [(6, 6, 6, 6), (6, 2, 4, 1)])
+def test_a_discriminator_of_known_opinion_has_known_losses(lengths, frames):
+    """It takes every frame for real with logit a and every sequence with logit b, fakes too.
+
+    Real ones cost it softplus(-a), each of as many copies and samples softplus(a), which are what
+    the decoder gains.
+    """
+    mask = torch.arange(6) < torch.tensor(lengths).unsqueeze(1) if min(lengths) < 6 else None
+    objective = objective_of("vae-gan", tiny_model())
+    video, opinions = objective.networks["video"], {"of_frame": 0.4, "of_sequence": 1.1}
+    for name, logit in opinions.items():
+        torch.nn.init.zeros_(video.get_submodule(name).weight)
+        torch.nn.init.constant_(video.get_submodule(name).bias, logit)
+    objective(frames, mask, 1.0, 1.0)
+    counts = {"of_frame": sum(lengths), "of_sequence": 4}
+    missed = sum(count * softplus(-opinions[name]) for name, count in counts.items())
+    believed = sum(count * softplus(opinions[name]) for name, count in counts.items())
+    assert objective.parts["fooling"].item() == pytest.approx(2 * missed)
+    assert objective.parts["discriminator_loss"].item() == pytest.approx(missed + 2 * believed)
+    assert objective.parts["frame_accuracy"] == objective.parts["sequence_accuracy"] == 4 * 0.5
+
+
+def test_a_perfect_copy_has_no_feature_error(frames, monkeypatch):
+    dsae = tiny_model()
+    objective = objective_of("vae-gan", dsae)
+    objective(frames, None, 1.0, 1.0)
+    assert objective.parts["feature_error"] > 1
+    copies = frames, torch.cat([frames, frames])  # of the model, and then for the discriminators
+    calls = iter(copies)
+    monkeypatch.setattr(dsae.model, "decode", lambda f, z: next(calls))
+    objective(frames, None, 1.0, 1.0)
+    assert objective.parts["feature_error"].item() == pytest.approx(0, abs=1e-12)
+
+
+def test_samples_leave_the_running_statistics_of_the_decoder(frames):
+    """They are of the reconstructions alone, as those of the plain bound are."""
+    found = []
+    for name in ("vae-gan", "elbo"):
+        dsae = tiny_model()
+        objective = objective_of(name, dsae)
+        torch.manual_seed(1)
+        objective(frames, None, 1.0, 1.0)
+        buffers = dict(dsae.model.decoder.named_buffers())
+        found.append({key: value for key, value in buffers.items() if "running" in key})
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+def test_a_bad_weight_is_named():
+    with pytest.raises(ConfigError, match="gan is -1.0.*negative"):
+        VAEGAN.Options(gan=-1.0)
