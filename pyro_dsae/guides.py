@@ -16,7 +16,14 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_dsae.networks import SLOPE, BiLSTM, DiagonalNormal, step_lengths
+from pyro_dsae.networks import (
+    SLOPE,
+    BiLSTM,
+    DiagonalNormal,
+    observed_steps,
+    step_lengths,
+    visible,
+)
 from pyro_dsae.registration import register
 from pyro_dsae.views import View
 
@@ -36,7 +43,8 @@ class Guide(nn.Module, ABC):
     :mod:`pyro_dsae.views`.
 
     Args:
-        encoder: frames (*, C, H, W) to codes (*, code_dim).
+        encoder: frames (*, C, H, W), or what is seen of vectors (*, 2 D), to codes (*, code_dim);
+            see :func:`~pyro_dsae.networks.visible`.
     """
 
     static_dropout = 0.0
@@ -78,12 +86,13 @@ class Guide(nn.Module, ABC):
         """
         if self.training and self.view is not None:
             # One pass over both, so that batch norm sees the same mixture in every statistic.
-            static_codes, codes = self.encoder(torch.cat([x, self.view(x)])).chunk(2)
+            seen = torch.cat([visible(x, mask), visible(self.view(x), mask)])
+            static_codes, codes = self.encoder(seen).chunk(2)
         else:
-            static_codes = codes = self.encoder(x)  # (B, T, code_dim)
+            static_codes = codes = self.encoder(visible(x, mask))  # (B, T, code_dim)
         lengths = None
         if mask is not None:
-            observed = mask.unsqueeze(-1)  # an unobserved frame says nothing
+            observed = observed_steps(mask).unsqueeze(-1)  # an unobserved frame says nothing
             static_codes, codes = static_codes * observed, codes * observed
             lengths = step_lengths(mask)
         _, summary = self.static_summary(static_codes, lengths)

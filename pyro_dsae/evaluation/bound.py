@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pyro_dsae.analyses.codes import BATCH, batches, device_of, seeded
 from pyro_dsae.model import DSAE
+from pyro_dsae.networks import observed_steps
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.sequences import Sequences
 
@@ -114,7 +115,7 @@ def elbo_parts(
             totals[name] = totals.get(name, 0) + value.double()
         f, z = dsae.encode(x, mask)
         means_f.append(f)
-        means_z.append(z.flatten(0, 1) if mask is None else z[mask])
+        means_z.append(z.flatten(0, 1) if mask is None else z[observed_steps(mask)])
     active = {
         "active_f": active_units(torch.cat(means_f)),
         "active_z": active_units(torch.cat(means_z)),
