@@ -40,13 +40,17 @@ def _training_option(name: str, kind: Any, help: str) -> Callable:
 @click.argument("data", type=click.Path(dir_okay=False))
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file; options here win.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Where a model starts: small.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="Where a model starts: small, or series for a file of series.",
+)
 @click.option("--guide", type=click.Choice(list(GUIDES)), help="The preset's if left out.")
 @click.option("--prior", type=click.Choice(list(PRIORS)), help="The preset's if left out.")
 @click.option(
     "--likelihood", type=click.Choice(list(LIKELIHOODS)), help="The preset's if left out."
 )
-@click.option("--scale", type=float, help="Scale of the likelihood, in units of a pixel in [0, 1].")
+@click.option("--scale", type=float, help="Scale of the likelihood, in units of x.")
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
@@ -103,16 +107,21 @@ def fit(
         },
     }
     preset = preset or tables.get("preset")
+    with SequenceFile.open(data) as file:
+        sequences = file.sequences("train")
+    default = "series" if len(sequences.frame_shape) == 1 else "small"
     chosen = _training(tables.get("training", {}), given)
     if "generative_from" in chosen:
         # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
         chosen = {"kl_z_weight": 1.0, **chosen}
-    training = TrainingConfig.preset(preset or "small", **chosen)
+    training = TrainingConfig.preset(preset or default, **chosen)
     generative = None if resume else training.generative_from
-    with SequenceFile.open(data) as file:
-        changes = {**_start(preset, generative, file), **changes}
-        model = ModelConfig.from_dict(changes)
-        sequences = file.sequences("train")
+    if generative is None:
+        shape = {"frame_shape": sequences.frame_shape}
+        start = ModelConfig.preset(preset or default, **shape).to_dict()
+    else:
+        start = _generative(preset, generative)
+    model = ModelConfig.from_dict({**start, **changes})
     torch.manual_seed(training.seed)
     dsae = DSAE(model).to(device)
     count = sum(parameter.numel() for parameter in dsae.parameters())
@@ -132,10 +141,8 @@ def fit(
     click.echo(run)
 
 
-def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
-    """Where a model's options start: at a preset, or at the generative model of another run."""
-    if generative is None:
-        return {**ModelConfig.preset(preset or "small").to_dict(), "frame_shape": file.frame_shape}
+def _generative(preset: str | None, generative: str) -> dict[str, Any]:
+    """The options of the generative model of another run."""
     if preset is not None:
         raise ConfigError(
             f"preset is {preset!r}, but the generative model of {generative} is kept; leave it out"

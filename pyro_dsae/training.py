@@ -382,10 +382,10 @@ def _signals() -> Iterator[list[signal.Signals]]:
 
 
 def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
-    _, steps, height, width, channels = train.x.shape
-    if (channels, height, width) != dsae.config.frame_shape:
+    steps = train.x.shape[1]
+    if train.frame_shape != dsae.config.frame_shape:
         raise TrainingError(
-            f"the frames are {(channels, height, width)}, but the model's frame_shape is "
+            f"the frames are {train.frame_shape}, but the model's frame_shape is "
             f"{dsae.config.frame_shape}"
         )
     # Training runs without Pyro's own check of the values.
