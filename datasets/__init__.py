@@ -1,12 +1,13 @@
 """Sources of sequences, and the one HDF5 format that every command reads."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyro_dsae.datasets import hdf5
+from pyro_dsae.datasets import arrays, hdf5, japanese_vowels, msd, table, watch
 from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
 from pyro_dsae.datasets.moving_shapes import MovingShapes
 from pyro_dsae.datasets.rendering import Renderer
@@ -31,7 +32,15 @@ __all__ = [
 ]
 
 SOURCES: dict[str, type[Source]] = {cls.name: cls for cls in (Sprites, ToySprites, MovingShapes)}
-NAMES = tuple(SOURCES)
+# Sources that are read, not drawn: each a function of the output and of its own options.
+READERS: dict[str, Callable[..., Path]] = {
+    "japanese-vowels": japanese_vowels.prepare,
+    "watch": watch.prepare,
+    "table": table.prepare,
+    "arrays": arrays.prepare,
+    "msd": msd.prepare,
+}
+NAMES = (*SOURCES, *READERS)
 BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences rendered at a time
 
 
@@ -43,24 +52,24 @@ def prepare(
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
-    """Draw a source's sequences into a file, with its train and test parts as the split "official".
+    """Draw or read a source's sequences into a file, with its parts as the split "official".
 
-    name: one of NAMES. out: the file to write. characters: how many of the source's characters to
-    use, 2 at least, for a small file; None for all. options: arguments of the source's class.
+    name: one of NAMES. out: the file to write. characters: how many of a drawn source's characters
+    to use, 2 at least, for a small file; None for all. options: arguments of the source's class,
+    or of its function in READERS.
     Returns the path written.
     Raises OptionError when an option is not the source's or out of range, DataError when the output
     exists or the source is unusable.
     """
-    if name not in SOURCES:
+    if name not in NAMES:
         raise DataError(f"no source is named {name!r}; the sources are {', '.join(NAMES)}")
+    if name in READERS:
+        if characters is not None:
+            options["characters"] = characters
+        _check_options(name, options, READERS[name])
+        return READERS[name](hdf5.check_output(out, overwrite), overwrite=overwrite, **options)
     cls = SOURCES[name]
-    known = cls.options()
-    for option in options:
-        if option not in known:
-            raise OptionError(
-                f"{name} takes no option {option!r}; its options are "
-                f"{', '.join(['characters', *known])}"
-            )
+    _check_options(name, options, cls, "characters")
     parts = cls.split(characters)
     out = hdf5.check_output(out, overwrite)
     made = cls(**options)
@@ -106,17 +115,33 @@ def prepare(
     )
 
 
+def _check_options(
+    name: str, options: dict[str, Any], made_by: Callable[..., Any], *more: str
+) -> None:
+    """Raise OptionError where an option is not one of the source's, or one is left out."""
+    parameters = inspect.signature(made_by).parameters
+    known = [key for key in parameters if key not in ("out", "overwrite")]
+    for option in options:
+        if option not in known:
+            raise OptionError(
+                f"{name} takes no option {option!r}; its options are {', '.join([*more, *known])}"
+            )
+    for option in known:
+        if parameters[option].default is inspect.Parameter.empty and option not in options:
+            raise OptionError(f"{name} needs the option {option!r}")
+
+
 def renderer(file: SequenceFile) -> Renderer:
     """What gives the true sequence of any combination of the factors of a file, pixel for pixel.
 
     A drawn source draws it anew, all T steps whatever the lengths in the file. A source composed
     from other files finds it in `file`, which holds every motion of each of its characters and has
     to stay open.
-    Raises DataError when the file's source is not one of NAMES, or draws otherwise today.
+    Raises DataError when the file's source is not one of SOURCES, or draws otherwise today.
     """
     if file.name not in SOURCES:
         raise DataError(
             f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
-            f"that can render: {', '.join(NAMES)}"
+            f"that can render: {', '.join(SOURCES)}"
         )
     return SOURCES[file.name].renderer(file)
