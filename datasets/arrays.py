@@ -105,7 +105,8 @@ def _read(source: str) -> dict[str, np.ndarray]:
     if "x" not in held:
         raise DataError(f"{source}: has no array x; it has {', '.join(held) or 'none'}")
     x = held["x"]
-    if (x.ndim, x.dtype.kind) not in ((5, "u"), (3, "f")) or x.dtype.kind == "u" != x.itemsize == 1:
+    frames = x.ndim == 5 and x.dtype == np.uint8
+    if not frames and not (x.ndim == 3 and x.dtype.kind == "f"):
         raise DataError(
             f"{source}: x is {x.dtype} {x.shape}, expected uint8 (N, T, H, W, C) or float (N, T, D)"
         )
