@@ -62,9 +62,11 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     from pyro_dsae.evaluation.probes import Target, draw_parts, probe
 
     file, dsae = opened.file, opened.dsae
+    verified = asdict(verification(encode(dsae, opened.sequences), opened.labels("static")))
     factors = [factor for factor in file.factors if factor.classes]
     if not factors:
-        raise DataError(f"{file.path}: has no factors with classes")
+        missing = {"missing": f"{file.path}: has no factors with classes"}
+        return {"probes": missing, "verification": verified, "disentanglement": missing}
     if opened.part == "train":
         raise DataError(f"{file.path}: probes are fitted on train; score another part")
     labels = file.labels([factor.name for factor in factors])
@@ -84,9 +86,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     }
     return {
         "probes": probes,
-        "verification": asdict(
-            verification(encode(dsae, opened.sequences), opened.labels("static"))
-        ),
+        "verification": verified,
         "disentanglement": _measured(lambda: asdict(disentanglement(drawn, scored, seed))),
     }
 

@@ -105,9 +105,14 @@ class Run:
     sequences: Sequences
 
     def labels(self, role: str) -> np.ndarray:
-        """Classes of the factors of a role, (N, k); without one, every sequence is a class."""
+        """Classes of the factors of a role, (N, k).
+
+        Without one, what belongs to a group looks alike, and no sequence moves as another does.
+        """
         names = [factor.name for factor in factors(self.file, role)]
-        return self.file.labels(names)[self.rows] if names else np.arange(len(self.rows))[:, None]
+        if names:
+            return self.file.labels(names)[self.rows]
+        return (self.sequences.groups if role == "static" else np.arange(len(self.rows)))[:, None]
 
     def classes(self, role: str) -> list[int]:
         """How many classes each factor of a role has."""

@@ -11,7 +11,7 @@ from pyro_dsae.analyses.spread import spread
 from pyro_dsae.analyses.swap import swap as draw
 from pyro_dsae.cli import options
 from pyro_dsae.datasets import DataError, Renderer, renderer
-from pyro_dsae.evaluation.exact import ExactScores, PairingError, exact_scores, match_pairs
+from pyro_dsae.evaluation.exact import ExactScores, PairingError, exact_scores, match_pairs, unlike
 from pyro_dsae.plotting import Swap, png, swap_gif, swaps
 
 SHOWN = 3
@@ -76,7 +76,11 @@ def _named(opened: options.Run, pair: tuple[tuple[int, int], ...]) -> tuple[np.n
 
 def _seeded(opened: options.Run, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     a = opened.choose("pairs", count, seed)
-    return a, match_pairs(opened.labels("static"), opened.labels("dynamic"), seed)[a]
+    labels = opened.labels("static"), opened.labels("dynamic")
+    try:
+        return a, match_pairs(*labels, seed)[a]
+    except PairingError:
+        return a, unlike(*labels, a, seed)
 
 
 def _score(opened: options.Run, seed: int) -> tuple[Renderer | None, ExactScores | None]:

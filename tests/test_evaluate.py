@@ -178,10 +178,12 @@ def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(run, tmp_path):
     result = dsae("evaluate", run, "--data", plain, "--only", "exact,similarity,codes")
     assert result.exit_code == 0, result.output
     assert "no exact: " in result.stderr and "cannot be rendered" in result.stderr
-    assert "no codes: " in result.stderr and "no factors with classes" in result.stderr
     sections = json.loads((run / "evaluation.json").read_text())["sections"]
     assert "cannot be rendered" in sections["exact"]["figures"]["missing"]
     assert sections["similarity"]["figures"]["strata"]
+    codes = sections["codes"]["figures"]
+    assert "no factors with classes" in codes["probes"]["missing"]
+    assert codes["verification"]["pairs"] == 6
 
     who = halves(
         tmp_path / "who.h5", [Factor("who", "static", ("a", "b"))], np.arange(8)[:, None] % 2

@@ -9,7 +9,7 @@ from torch import nn
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
-from pyro_dsae.evaluation.exact import PairingError, exact_scores, match_pairs
+from pyro_dsae.evaluation.exact import PairingError, exact_scores, match_pairs, unlike
 
 CLASSES = (3, 2)  # of the two dynamic factors
 STEPS = 4
@@ -169,3 +169,13 @@ def test_pairs_are_found_where_only_few_fit():
 def test_pairs_that_cannot_be_are_refused(who, what):
     with pytest.raises(PairingError, match="cannot be paired"):
         match_pairs(np.array(who)[:, None], np.array(what)[:, None], 0)
+
+
+def test_unlike_finds_partners_where_not_all_can_be_paired():
+    who, what = np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 3])
+    with pytest.raises(PairingError):
+        match_pairs(who[:, None], what[:, None], 0)
+    a = np.array([0, 4, 3])
+    partner = unlike(who[:, None], what[:, None], a, 0)
+    assert partner[0] == 4 and who[partner[1]] == 0 and what[partner[1]] != 3
+    assert partner[2] != 3  # nothing differs from it in both

@@ -93,6 +93,20 @@ def match_pairs(static: np.ndarray, dynamic: np.ndarray, seed: int) -> np.ndarra
     return partner
 
 
+def unlike(static: np.ndarray, dynamic: np.ndarray, a: np.ndarray, seed: int) -> np.ndarray:
+    """A random partner for each of the sequences ``a`` (n,), as different from it as there are.
+
+    In appearance and in motion, or else in one of them; arguments as in :func:`match_pairs`, for
+    data of which it can pair only some.
+    """
+    who, what, random = numbered(static), numbered(dynamic), np.random.default_rng(seed)
+    partner = []
+    for i in a:
+        differs = (who != who[i]).astype(int) + (what != what[i])
+        partner.append(random.choice(np.flatnonzero(differs == differs.max())))
+    return np.array(partner)
+
+
 def exact_scores(
     dsae: DSAE,
     sequences: Sequences,
