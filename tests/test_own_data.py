@@ -72,7 +72,8 @@ def test_a_split_by_group_is_probed_within_the_groups(folder, monkeypatch):
     """A station that no train sequence is of can still be told from another."""
     monkeypatch.chdir(folder)
     table = "prepare table groups.h5 --source stations.csv --sequence-id day --time hour"
-    answers(*table.split(), "--static", "station", "--group", "station", "--test-fraction", "0.4")
+    factors = ["--static", "station", "--dynamic", "weather", "--group", "station"]
+    answers(*table.split(), *factors, "--test-fraction", "0.4")
     call = ["evaluate", "runs/stations", "--data", "groups.h5", "--only", "codes", "--json"]
     probes = json.loads(answers(*call))["sections"]["codes"]["figures"]["probes"]
     assert probes["split"] == "within-group"
