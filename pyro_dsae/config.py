@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "static_dropout_until": 0.4,
         },
     },
-    # Vectors in units of their spread, of which the scale of each channel is learned.
+    # Vectors in units of their spread. The weights keep in f what both codes could carry.
     "series": {
         "model": {
             "prior": "lstm",
@@ -51,9 +51,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "dynamic_dim": 8,
             "code_dim": 64,
             "hidden_dim": 64,
-            "learn_scale": True,
+            "scale": 0.25,
         },
-        "training": {"epochs": 100, "batch_size": 16, "learning_rate": 3e-3},
+        "training": {
+            "epochs": 60,
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "kl_f_weight": 0.5,
+            "kl_z_weight": 4.0,
+        },
     },
 }
 

@@ -127,10 +127,9 @@ class GenerativeModel(nn.Module):
             means = self.decode(f, z)
             # One decode and one site for all frames: fewer sites, and batch norm sees them once.
             frames = LIKELIHOODS[self.config.likelihood](means, self.scale)
-            if mask is None:
-                mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-            frames = frames.to_event(x.dim() - mask.dim()).mask(mask).to_event(mask.dim() - 1)
-            pyro.sample("x", frames, obs=x)
+            masked = 1 if mask is None else mask.dim() - 1  # dimensions, beside the sequences
+            frames = frames.to_event(x.dim() - 1 - masked).mask(True if mask is None else mask)
+            pyro.sample("x", frames.to_event(masked), obs=x)
         return means
 
 
