@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import SOURCES, SequenceFile
+from pyro_dsae.datasets import READERS, SOURCES, SequenceFile
 
 
 def dsae(*arguments):
@@ -152,6 +153,7 @@ def test_what_would_change_the_generative_model_is_one_line(
 
 def test_prepare_has_every_option_of_the_sources_and_no_other():
     options = {name for source in SOURCES.values() for name in source.options()}
+    options |= {name for read in READERS.values() for name in signature(read).parameters}
     found = {parameter.name for parameter in main.commands["prepare"].params}
     assert found == options | {"name", "out", "characters", "overwrite"}
 

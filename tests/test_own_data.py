@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
         exec(re.search(BLOCK.format("python"), PAGE, re.DOTALL)[1], {})
         lines = re.search(BLOCK.format(""), PAGE, re.DOTALL)[1].strip().splitlines()
         for line in lines:
-            answers(*line.removeprefix("dsae ").replace("--epochs 40", "--epochs 1").split())
+            answers(*line.removeprefix("dsae ").replace("--epochs 150", "--epochs 1").split())
     return place
 
 
