@@ -10,6 +10,8 @@ install: $(VENV)/installed
 $(VENV)/installed: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	# For the data that they carry alone; what they would import is not needed.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps aeon seglearn
 	touch $@
 
 demo: install

@@ -1,22 +1,23 @@
-"""``dsae complete``: frames hidden at random, and what the model fills in."""
+"""``dsae complete``: values hidden at random, and what the model fills in."""
 
 import click
 import torch
 
-from pyro_dsae.analyses.complete import complete as complete_frames
+from pyro_dsae import line_plots, plotting
+from pyro_dsae.analyses.complete import complete as fill_in
 from pyro_dsae.analyses.complete import completion_errors, hide
+from pyro_dsae.analyses.spread import spread
 from pyro_dsae.cli import options
-from pyro_dsae.plotting import completions, png
 
 
 @click.command()
-@options.picture_options("the frames hidden and the sequences shown")
+@options.picture_options("what is hidden and the sequences shown")
 @click.option(
     "--missing",
     type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
     default=0.5,
     show_default=True,
-    help="Fraction of the frames of each sequence to hide; never all.",
+    help="Fraction of the frames, or values, of each sequence to hide; never all.",
 )
 @options.shown_option
 def complete(
@@ -30,30 +31,39 @@ def complete(
     device: torch.device,
     as_json: bool,
 ) -> None:
-    """Hide random frames and fill them in; print the error over all hidden frames of the part.
+    """Hide frames, or single values of a series, and fill them in; print the error over all hidden
+    ones of the part.
 
-    Beside it stands the error of the nearest observed frame before, or the first after.
+    Beside it stand the errors of the nearest observed one before, or the first after, and of the
+    mean of those observed in the sequence.
     """
     with options.open_run(run, data, part, device) as opened:
-        observed = hide(opened.sequences.lengths, missing, seed)
+        observed = hide(opened.sequences.observed(), missing, seed)
         shown = opened.choose("sequences", sequences, seed)
         errors = completion_errors(opened.dsae, opened.sequences, observed)
-        completed = complete_frames(opened.dsae, opened.sequences.take(shown), observed[shown])
+        few = opened.dsae, opened.sequences.take(shown), observed[shown]
         originals = [opened.frames(i) for i in shown]
-        figure = completions(
+        pictured = (
             f"Completions: {opened.title}",
             [opened.describe(i) for i in shown],
             originals,
-            [frames[: len(x)] for frames, x in zip(completed, originals, strict=True)],
-            [seen[: len(x)] for seen, x in zip(observed[shown], originals, strict=True)],
+            options.cut(fill_in(*few), originals),
+            options.cut(observed[shown], originals),
         )
+        if opened.dsae.config.of_series:
+            spreads = spread(*few[:2], lambda: fill_in(*few, sample=True), seed)
+            bands = options.cut(spreads, originals)
+            figure = line_plots.completions(*pictured, bands, opened.channels)
+        else:
+            figure = plotting.completions(*pictured)
         facts = {
             **opened.about(),
             "sequences": len(opened.sequences),
             "missing": missing,
-            "hidden_frames": errors.hidden,
+            f"hidden_{'values' if opened.dsae.config.of_series else 'frames'}": errors.hidden,
             "completion_mse": errors.mse,
             "nearest_mse": errors.nearest_mse,
+            "mean_mse": errors.mean_mse,
         }
-    paths = options.write_figures(run, out, {"complete.png": png(figure)})
+    paths = options.write_figures(run, out, {"complete.png": plotting.png(figure)})
     options.print_facts({**facts, "figures": paths}, as_json)

@@ -71,15 +71,16 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     if opened.part == "train":
         raise DataError(f"{file.path}: probes are fitted on train; score another part")
     labels = file.labels([factor.name for factor in factors])
-    rows = file.split("train")
-    others = ~np.isin(rows, opened.rows)  # a validation part is of train
-    fitted, scored = labels[rows[others]], labels[opened.rows]
-    train, drawn = draw_parts(dsae, file.sequences("train").take(others), opened.sequences, seed)
+    static = [n for n, factor in enumerate(factors) if factor.role == "static"]
+    scheme, *rows = _probed(opened, labels[:, static])
+    fitted, scored = (labels[part] for part in rows)
+    standard = opened.sequences.standard
+    train, drawn = draw_parts(dsae, *(file.take(part, standard=standard) for part in rows), seed)
     targets = [
         Target(factor.name, factor.role, fitted[:, n], scored[:, n])
         for n, factor in enumerate(factors)
     ]
-    probes = asdict(probe(train, drawn, targets, seed))
+    probes = {"split": scheme, **asdict(probe(train, drawn, targets, seed))}
     probes["accuracy"] = {
         f"{row.pop('role')} {row.pop('factor')} from {row.pop('code')}": row
         for row in probes.pop("probes")
@@ -89,6 +90,24 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
         "verification": verified,
         "disentanglement": _measured(lambda: asdict(disentanglement(drawn, scored, seed))),
     }
+
+
+def _probed(opened: options.Run, static: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
+    """The split of the probes, and the rows they are fitted on and scored on.
+
+    Who is in no train sequence cannot be told by a probe that is fitted on these. Where the split
+    is by group, the probes are fitted and scored within the groups of the part instead.
+    """
+    file, rows = opened.file, opened.rows
+    train = np.setdiff1d(file.split("train"), rows)  # a validation part is of train
+    unseen = any(set(column[rows]) - set(column[train]) for column in static.T)
+    if unseen and "within-group" in file.splits:
+        early, late = (
+            np.intersect1d(rows, file.split(part, "within-group")) for part in ("train", "test")
+        )
+        if early.size and late.size:
+            return "within-group", early, late
+    return "official", train, rows
 
 
 def _bound(opened: options.Run, seed: int) -> dict[str, Any]:

@@ -66,13 +66,17 @@ def _objective_options() -> str:
 @click.argument("data", type=click.Path(dir_okay=False))
 @click.argument("run", type=click.Path(file_okay=False))
 @click.option("--config", type=click.Path(dir_okay=False), help="TOML file; options here win.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Where a model starts: small.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help="Where a model starts: small, or series for a file of series.",
+)
 @click.option("--guide", type=click.Choice(list(GUIDES)), help="The preset's if left out.")
 @click.option("--prior", type=click.Choice(list(PRIORS)), help="The preset's if left out.")
 @click.option(
     "--likelihood", type=click.Choice(list(LIKELIHOODS)), help="The preset's if left out."
 )
-@click.option("--scale", type=float, help="Scale of the likelihood, in units of a pixel in [0, 1].")
+@click.option("--scale", type=float, help="Scale of the likelihood, in units of x.")
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
@@ -164,11 +168,16 @@ def fit(
         # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
         chosen = {"kl_z_weight": 1.0, **chosen}
     wanted = _defaults(chosen.get("objective", "elbo"))
-    training = TrainingConfig.preset(preset or "small", **{**wanted["training"], **chosen})
-    generative = None if resume else training.generative_from
     with SequenceFile.open(data) as file:
-        changes = {**_start(preset, generative, file), **wanted["model"], **changes}
-        model = ModelConfig.from_dict(changes)
+        default = "series" if len(file.frame_shape) == 1 else "small"
+        training = TrainingConfig.preset(preset or default, **{**wanted["training"], **chosen})
+        generative = None if resume else training.generative_from
+        if generative is None:
+            shape = {"frame_shape": file.frame_shape}
+            start = ModelConfig.preset(preset or default, **shape).to_dict()
+        else:
+            start = _generative(preset, generative)
+        model = ModelConfig.from_dict({**start, **wanted["model"], **changes})
         sequences = file.sequences("train", in_memory=IN_MEMORY[in_memory])
         device = own_device(device)
         with joined(device) as world, _Progress(device, world) as progress:
@@ -196,10 +205,8 @@ def _defaults(objective: str) -> dict[str, Any]:
     return {"model": {}, "training": {}, **OBJECTIVES[objective].defaults}
 
 
-def _start(preset: str | None, generative: str | None, file: SequenceFile) -> dict[str, Any]:
-    """Where a model's options start: at a preset, or at the generative model of another run."""
-    if generative is None:
-        return {**ModelConfig.preset(preset or "small").to_dict(), "frame_shape": file.frame_shape}
+def _generative(preset: str | None, generative: str) -> dict[str, Any]:
+    """The options of the generative model of another run."""
     if preset is not None:
         raise ConfigError(
             f"preset is {preset!r}, but the generative model of {generative} is kept; leave it out"

@@ -52,8 +52,12 @@ def _weights(path: str) -> dict:
 
 
 def _cost(model: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """What a frame costs in training; a batch of B sequences of T frames costs B T times that."""
-    return {"cost_a_frame": asdict(frame_cost(ModelConfig.from_dict(model)))}
+    """What a frame costs in training; a batch of B sequences of T frames costs B T times that.
+
+    Of a series nothing: its vectors cost little beside the recurrence.
+    """
+    config = ModelConfig.from_dict(model)
+    return {} if config.of_series else {"cost_a_frame": asdict(frame_cost(config))}
 
 
 def _data(path: str) -> dict:

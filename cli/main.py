@@ -8,6 +8,7 @@ from pyro_dsae.checkpoint import CheckpointError
 from pyro_dsae.cli.complete import complete
 from pyro_dsae.cli.embed import embed
 from pyro_dsae.cli.evaluate import evaluate
+from pyro_dsae.cli.export import export
 from pyro_dsae.cli.fit import fit
 from pyro_dsae.cli.info import info
 from pyro_dsae.cli.judge import judge
@@ -51,6 +52,7 @@ def main(debug: bool) -> None:
 
 for command in (
     prepare,
+    export,
     info,
     fit,
     reconstruct,

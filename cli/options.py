@@ -14,9 +14,11 @@ import torch
 from tqdm import tqdm
 
 from pyro_dsae import DSAE, CheckpointError, ConfigError, ModelConfig, Sequences, load
+from pyro_dsae.analyses.predict import predictable
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.datasets import DataError, Factor, SequenceFile
 from pyro_dsae.run_folder import read_config
+from pyro_dsae.sequences import Standard
 
 REFRESH_SECONDS = 0.5  # between two readings of the loss for a bar
 VALIDATION = "validation"  # a part of train: what the training of a run held out of it
@@ -137,15 +139,29 @@ class Run:
         return np.array([*factor.classes, ""])[values] if factor.classes else values
 
     def frames(self, index: int) -> np.ndarray:
-        """The real frames of a sequence, uint8 (T, H, W, C)."""
-        return self.sequences.x[index, : self.sequences.lengths[index]]
+        """The real frames of a sequence as they are stored, uint8 (T, H, W, C), or float32 (T, D)
+        with NaN where a value is not observed."""
+        length = self.sequences.lengths[index]
+        if not self.dsae.config.of_series:
+            return self.sequences.x[index, :length]
+        observed = self.sequences.take([index]).observed()[0, :length]
+        x = self.file.read([self.rows[index]])[0, :length]
+        return np.where(observed, x, np.float32(np.nan))
+
+    @property
+    def channels(self) -> list[str]:
+        """What the channels of a series are called."""
+        return channel_names(self.dsae, self.sequences.standard)
 
     def choose(self, option: str, count: int, seed: int, longer_than: int = 0) -> np.ndarray:
-        """Indices of ``count`` random sequences that are ``longer_than`` so many steps.
+        """Indices of ``count`` random sequences that are longer than so many steps, and observed in
+        these.
 
         ConfigError where there are not so many.
         """
-        candidates = np.flatnonzero(self.sequences.lengths > longer_than)
+        candidates = np.arange(len(self.sequences))
+        if longer_than:
+            candidates = predictable(self.sequences, longer_than)
         if count > len(candidates):
             longer = f" longer than {longer_than} steps" if longer_than else ""
             raise ConfigError(
@@ -162,6 +178,12 @@ class Run:
     def title(self) -> str:
         """Which run and data a picture is of."""
         return f"{title(self.path)} on {self.file.name}, part {self.part}"
+
+
+def channel_names(dsae: DSAE, standard: Standard | None) -> list[str]:
+    """Those that a series has, or numbers."""
+    size = dsae.config.frame_shape[0]
+    return list(standard.channels) if standard else [f"channel {n}" for n in range(size)]
 
 
 def factors(file: SequenceFile, role: str) -> list[Factor]:
@@ -200,7 +222,9 @@ def open_run(run: str, data: str | None, part: str, device: torch.device) -> Ite
         if parts and part not in parts:
             known = ", ".join(dict.fromkeys([*parts, VALIDATION]))
             raise ConfigError(f"part is {part!r}, but must be one of: {known}")
-        yield Run(run, part, dsae, file, file.split(part), file.sequences(part))
+        # What the model was trained by, whatever another file's train part is like.
+        sequences = file.sequences(part, standard=Standard.of(config.get("data", {})))
+        yield Run(run, part, dsae, file, file.split(part), sequences)
 
 
 def _held_out(run: str, file: SequenceFile, config: dict[str, Any]) -> tuple[np.ndarray, Sequences]:
@@ -234,6 +258,11 @@ def _open_data(run: str, data: str | None, remembered: dict[str, str]) -> Sequen
             "file with --data, or this one to use it all the same"
         )
     return file
+
+
+def cut(drawn: np.ndarray, originals: list[np.ndarray]) -> list[np.ndarray]:
+    """Each of ``drawn`` (N, T, ...) as long as its original."""
+    return [frames[: len(x)] for frames, x in zip(drawn, originals, strict=True)]
 
 
 def write_figures(run: str, out: str | None, figures: dict[str, bytes]) -> list[str]:

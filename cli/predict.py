@@ -3,10 +3,11 @@
 import click
 import torch
 
+from pyro_dsae import line_plots, plotting
 from pyro_dsae.analyses.predict import predict as predict_frames
 from pyro_dsae.analyses.predict import prediction_errors
+from pyro_dsae.analyses.spread import spread
 from pyro_dsae.cli import options
-from pyro_dsae.plotting import png, predictions
 
 
 @click.command()
@@ -44,14 +45,20 @@ def predict(
     with options.open_run(run, data, part, device) as opened:
         errors = prediction_errors(opened.dsae, opened.sequences, context, horizon)
         shown = opened.choose("sequences", sequences, seed, longer_than=context)
-        seen = opened.sequences.x[shown, :context]
-        figure = predictions(
+        few = opened.dsae, opened.sequences.take(shown)
+        steps = context, len(errors.mse)
+        pictured = (
             f"Predictions: {opened.title}",
             [opened.describe(i) for i in shown],
             [opened.frames(i) for i in shown],
-            list(predict_frames(opened.dsae, seen, len(errors.mse))),
+            list(predict_frames(*few, *steps)),
             context,
         )
+        if opened.dsae.config.of_series:
+            spreads = spread(*few, lambda: predict_frames(*few, *steps, sample=True), seed)
+            figure = line_plots.predictions(*pictured, spreads, opened.channels)
+        else:
+            figure = plotting.predictions(*pictured)
         facts = {
             **opened.about(),
             "sequences": errors.sequences,
@@ -60,7 +67,7 @@ def predict(
             "prediction_mse": errors.mse,
             "repeat_mse": errors.repeat_mse,
         }
-    paths = options.write_figures(run, out, {"predict.png": png(figure)})
+    paths = options.write_figures(run, out, {"predict.png": plotting.png(figure)})
     if not as_json:  # lines that name their steps
         for name in ("prediction_mse", "repeat_mse"):
             steps = enumerate(facts[name], start=context + 1)

@@ -32,8 +32,10 @@ class _Size(click.ParamType):
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @click.option(
     "--source",
-    metavar="DIR|URL",
-    help="kth, videos: the folder with them. sprites: the sheets; else they are downloaded.",
+    metavar="PATH|URL",
+    help="What to read: a folder of videos, or of kth's; a table's CSV, arrays' .npz, msd's HDF5; "
+    "sprites' sheets, else they are downloaded; of japanese-vowels and watch, else the packages "
+    "aeon and seglearn carry them.",
 )
 @click.option("--steps", type=int, help="moving-shapes: frames of a sequence; else 8.")
 @click.option("--shortest", type=int, help="moving-shapes: lengths from this to STEPS; else equal.")
@@ -43,13 +45,15 @@ class _Size(click.ParamType):
     help="moving-shapes, kth, videos: pixels of a side, or height x width, 16 by 16; else 64.",
 )
 @click.option("--motions", type=int, help="moving-shapes: of each character, to 96; else 24.")
-@click.option(
-    "--seed",
-    type=int,
-    help="moving-shapes: of the motions and lengths. videos: of the test part. Else 0.",
-)
 @click.option("--frames", type=int, help="kth, videos: frames of a sequence, at most; else 16.")
-@click.option("--stride", type=int, help="kth, videos: from a sequence to the next; else FRAMES.")
+@click.option("--window", type=int, help="table, watch: steps of a window; of watch else 50.")
+@click.option(
+    "--stride",
+    type=int,
+    help="kth, videos, table, watch: from one window to the next; of watch else 25, of the others "
+    "their length.",
+)
+@click.option("--every", type=int, help="watch: one step of so many samples at 50 Hz; else 2.")
 @click.option(
     "--crop",
     type=click.Choice(CROPS),
@@ -70,10 +74,29 @@ class _Size(click.ParamType):
     metavar="NAMES",
     help="videos: what the folders that lead to a video are, outermost first: split,action.",
 )
-@click.option("--static", multiple=True, metavar="NAME", help="videos: a static factor.")
-@click.option("--dynamic", multiple=True, metavar="NAME", help="videos: a dynamic factor.")
+@click.option("--sequence-id", metavar="COL", help="table: the name of each row's sequence.")
+@click.option("--time", metavar="COL", help="table: a number that rises within a sequence.")
 @click.option(
-    "--test-fraction", type=float, help="videos: of the groups, where no split is given; else 0.2."
+    "--static", metavar="NAME", multiple=True, help="videos, table: a factor of a sequence."
+)
+@click.option(
+    "--dynamic",
+    metavar="NAME",
+    multiple=True,
+    help="videos, table: a dynamic factor, which in a table may change within a sequence.",
+)
+@click.option("--value", metavar="COL", multiple=True, help="table: a channel; else all others.")
+@click.option("--group", metavar="COL", help="table: never in two parts; else the sequence.")
+@click.option("--split", metavar="COL", help="table: train, validation or test; else drawn.")
+@click.option(
+    "--test-fraction",
+    type=float,
+    help="videos, table, arrays: of the groups, where no split is given; else 0.2.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    help="Of what is drawn: motions and lengths of moving-shapes, or the parts; else 0.",
 )
 def prepare(name: str, out: str, characters: int | None, overwrite: bool, **options: Any) -> None:
     """Write the sequences of the source NAME to the file OUT."""

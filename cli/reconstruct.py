@@ -3,11 +3,12 @@
 import click
 import torch
 
+from pyro_dsae import line_plots, plotting
 from pyro_dsae.analyses.codes import encode
 from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
+from pyro_dsae.analyses.spread import spread
 from pyro_dsae.analyses.swap import swap
 from pyro_dsae.cli import options
-from pyro_dsae.plotting import png, reconstructions
 
 
 @click.command()
@@ -31,17 +32,28 @@ def reconstruct(
         )
         drawn = swap(opened.dsae, opened.sequences, shown, shown)
         originals = [opened.frames(i) for i in shown]
-        figure = reconstructions(
+        pictured = (
             f"Reconstructions: {opened.title}",
             [opened.describe(i) for i in shown],
             originals,
-            [frames[: len(x)] for frames, x in zip(drawn, originals, strict=True)],
+            options.cut(drawn, originals),
         )
         facts = {
             **opened.about(),
             "sequences": len(opened.sequences),
             "reconstruction_mse": mse,
-            "reconstruction_psnr": psnr(mse),
         }
-    paths = options.write_figures(run, out, {"reconstruct.png": png(figure)})
+        if opened.dsae.config.of_series:
+            spreads = spread(
+                opened.dsae,
+                opened.sequences,
+                lambda: swap(opened.dsae, opened.sequences, shown, shown, sample=True),
+                seed,
+            )
+            bands = options.cut(spreads, originals)
+            figure = line_plots.reconstructions(*pictured, bands, opened.channels)
+        else:
+            figure = plotting.reconstructions(*pictured)
+            facts["reconstruction_psnr"] = psnr(mse)
+    paths = options.write_figures(run, out, {"reconstruct.png": plotting.png(figure)})
     options.print_facts({**facts, "figures": paths}, as_json)

@@ -6,7 +6,8 @@ import click
 import numpy as np
 import torch
 
-from pyro_dsae import ConfigError
+from pyro_dsae import ConfigError, line_plots
+from pyro_dsae.analyses.spread import spread
 from pyro_dsae.analyses.swap import swap as draw
 from pyro_dsae.cli import options
 from pyro_dsae.datasets import DataError, Renderer, renderer
@@ -52,10 +53,12 @@ def swap(
         truth, scores = _score(opened, seed)
         shown = _pictures(opened, a, b, truth)
         facts = {**opened.about(), **(asdict(scores) if scores else {})}
-        figures = {
-            "swap.png": png(swaps(f"Swaps: {opened.title}", shown)),
-            "swap.gif": swap_gif(shown),
-        }
+        title = f"Swaps: {opened.title}"
+        if opened.dsae.config.of_series:
+            bands = _spreads(opened, a, b, seed)
+            figures = {"swap.png": png(line_plots.swaps(title, shown, bands, opened.channels))}
+        else:
+            figures = {"swap.png": png(swaps(title, shown)), "swap.gif": swap_gif(shown)}
     paths = options.write_figures(run, out, figures)
     options.print_facts({**facts, "figures": paths}, as_json)
 
@@ -98,6 +101,22 @@ def _score(opened: options.Run, seed: int) -> tuple[Renderer | None, ExactScores
     except (DataError, PairingError) as error:
         click.echo(f"no exact scores: {error}", err=True)
         return None, None
+
+
+def _spreads(
+    opened: options.Run, a: np.ndarray, b: np.ndarray, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each pair how far A with B's motion may be from where it is drawn, and B with A's."""
+    ways = []
+    for who, what in ((a, b), (b, a)):
+        found = spread(
+            opened.dsae,
+            opened.sequences,
+            lambda ends=(who, what): draw(opened.dsae, opened.sequences, *ends, sample=True),
+            seed,
+        )
+        ways.append([row[:n] for row, n in zip(found, opened.sequences.lengths[what], strict=True)])
+    return list(zip(*ways, strict=True))
 
 
 def _pictures(

@@ -1,12 +1,13 @@
 """Sources of sequences, and the one HDF5 format that every command reads."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyro_dsae.datasets import hdf5
+from pyro_dsae.datasets import arrays, hdf5, japanese_vowels, msd, table, watch
 from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
 from pyro_dsae.datasets.kth import Kth
 from pyro_dsae.datasets.moving_shapes import MovingShapes
@@ -19,6 +20,7 @@ from pyro_dsae.datasets.videos import Videos
 
 __all__ = [
     "NAMES",
+    "READERS",
     "RECORDINGS",
     "SOURCES",
     "DataError",
@@ -39,7 +41,15 @@ __all__ = [
 
 SOURCES: dict[str, type[Source]] = {cls.name: cls for cls in (Sprites, ToySprites, MovingShapes)}
 RECORDINGS: dict[str, type[Recordings]] = {cls.name: cls for cls in (Kth, Videos)}
-NAMES = (*SOURCES, *RECORDINGS)
+# Sources of other files: each a function of the output and of its own options.
+READERS: dict[str, Callable[..., Path]] = {
+    "japanese-vowels": japanese_vowels.prepare,
+    "watch": watch.prepare,
+    "table": table.prepare,
+    "arrays": arrays.prepare,
+    "msd": msd.prepare,
+}
+NAMES = (*SOURCES, *RECORDINGS, *READERS)
 BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences rendered at a time
 
 
@@ -55,25 +65,21 @@ def prepare(
     """Draw or read a source's sequences into a file, with its parts as the split "official".
 
     name: one of NAMES. out: the file to write. characters: how many of a drawn source's characters
-    to use, 2 at least, for a small file; None for all. on_progress: gets the fraction that is
-    done. options: arguments of the source's class.
+    to use, 2 at least, for a small file; None for all. on_progress: gets the fraction that is done
+    of what is drawn or decoded. options: arguments of the source's class, or of its function in
+    READERS.
     Returns the path written.
     Raises OptionError when an option is not the source's or out of range, DataError when the output
     exists or the source is unusable.
     """
     if name not in NAMES:
         raise DataError(f"no source is named {name!r}; the sources are {', '.join(NAMES)}")
-    cls = (SOURCES | RECORDINGS)[name]
-    known = [*(["characters"] if name in SOURCES else []), *cls.options()]
-    for option in [*options, *([] if characters is None else ["characters"])]:
-        if option not in known:
-            raise OptionError(
-                f"{name} takes no option {option!r}; its options are {', '.join(known)}"
-            )
+    _check_options(name, options if characters is None else options | {"characters": characters})
     if name in RECORDINGS:
-        if "source" not in options:
-            raise OptionError(f"{name} needs the option 'source'")
-        return cls(**options).write(out, overwrite, on_progress)
+        return RECORDINGS[name](**options).write(out, overwrite, on_progress)
+    if name in READERS:
+        return READERS[name](hdf5.check_output(out, overwrite), overwrite=overwrite, **options)
+    cls = SOURCES[name]
     parts = cls.split(characters)
     out = hdf5.check_output(out, overwrite)
     made = cls(**options)
@@ -118,6 +124,21 @@ def prepare(
         step_factors=made.step_factors,
         overwrite=overwrite,
     )
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise OptionError where an option is not one of the source's, or one is left out."""
+    parameters = inspect.signature((SOURCES | RECORDINGS | READERS)[name]).parameters
+    own = [key for key in parameters if key not in ("out", "overwrite")]
+    known = ["characters", *own] if name in SOURCES else own
+    for option in options:
+        if option not in known:
+            raise OptionError(
+                f"{name} takes no option {option!r}; its options are {', '.join(known)}"
+            )
+    for option in own:
+        if parameters[option].default is inspect.Parameter.empty and option not in options:
+            raise OptionError(f"{name} needs the option {option!r}")
 
 
 def renderer(file: SequenceFile) -> Renderer:

@@ -3,10 +3,10 @@
 import hashlib
 import io
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyro_dsae.sequences import Sequences
+from pyro_dsae.sequences import Sequences, Standard
 
 FORMAT = "pyro-dsae"
 SCHEMA_VERSION = 1
@@ -95,21 +95,24 @@ def write(
     lengths: np.ndarray | None = None,
     step_labels: np.ndarray | None = None,
     step_factors: Sequence[Factor] = (),
+    mask: np.ndarray | None = None,
+    standard: Standard | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a file of N sequences, whole or not at all.
 
     blocks: consecutive blocks of sequences, uint8 (n, T, H, W, C) or float32 (n, T, D), zero after
-        a sequence's length.
+        a sequence's length and where not observed.
     labels: value of each factor, shape (N, n_factors); class -1 is unknown.
     ids: unique names, length N. groups: the unit that must not leak between parts, shape (N,).
     splits: {scheme: {part: indices}}. lengths: steps of each sequence, (N,); None for all T.
     step_labels: value of each step factor at each step, shape (N, T, n_step_factors), zero after a
         sequence's length.
+    mask: True where observed, bool (N, T) or (N, T, D), with an observation at the last step of
+        each sequence; None where all real steps are. standard: of a series, over its train part.
     Raises DataError when a value is invalid or the output exists; then nothing is left behind.
     """
     path = check_output(path, overwrite)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     labels = np.asarray(labels)
     attributes = {
         "name": name,
@@ -137,31 +140,50 @@ def write(
         for scheme, parts in splits.items()
     }
     _check_splits(path, splits, len(ids))
+    with creating(path) as (output, file):
+        file.create_group("splits", track_order=True)
+        for scheme, parts in splits.items():
+            group = file["splits"].create_group(scheme, track_order=True)
+            for part, indices in parts.items():
+                group[part] = indices
+        file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
+        file["group"] = groups
+        digest = hashlib.sha256()
+        _write_blocks(path, file, output.checked(blocks), len(ids), lengths, mask, digest)
+        lengths = file["length"][:]
+        if mask is not None:
+            file.create_dataset("mask", data=mask, chunks=(1, *mask.shape[1:]), compression="gzip")
+            _hash_row(digest, mask)
+        if standard is not None:
+            file.create_dataset("channels", data=standard.channels, dtype=h5py.string_dtype())
+            file["mean"], file["scale"] = standard.mean, standard.scale
+            _hash_standard(digest, standard)
+        columns += _step_columns(path, step_factors, step_labels, lengths, file["x"].shape[1])
+        file.create_group("factors", track_order=True)
+        for factor, column in zip((*factors, *step_factors), columns, strict=True):
+            dataset = file["factors"].create_dataset(factor.name, data=column)
+            dataset.attrs["role"] = factor.role
+            dataset.attrs["classes"] = json.dumps(factor.classes)
+        names = list(file["factors"])
+        _hash_labels(digest, lengths, names, columns)
+        attributes["content_sha256"] = digest.hexdigest()
+        file.attrs["format"] = FORMAT
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        for key, value in attributes.items():
+            file.attrs[key] = value
+    return path
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[tuple["_Output", h5py.File]]:
+    """A new HDF5 file that lies at ``path`` once it is whole, and what it is written to.
+
+    Raises DataError where it cannot be written; whatever is raised inside leaves nothing behind.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with _Output(partial, "w+") as output, h5py.File(output, "w") as file:
-            file.create_group("splits", track_order=True)
-            for scheme, parts in splits.items():
-                group = file["splits"].create_group(scheme, track_order=True)
-                for part, indices in parts.items():
-                    group[part] = indices
-            file.create_dataset("id", data=list(ids), dtype=h5py.string_dtype())
-            file["group"] = groups
-            digest = hashlib.sha256()
-            _write_blocks(path, file, output.checked(blocks), len(ids), lengths, digest)
-            lengths = file["length"][:]
-            columns += _step_columns(path, step_factors, step_labels, lengths, file["x"].shape[1])
-            file.create_group("factors", track_order=True)
-            for factor, column in zip((*factors, *step_factors), columns, strict=True):
-                dataset = file["factors"].create_dataset(factor.name, data=column)
-                dataset.attrs["role"] = factor.role
-                dataset.attrs["classes"] = json.dumps(factor.classes)
-            names = list(file["factors"])
-            _hash_labels(digest, lengths, names, columns)
-            attributes["content_sha256"] = digest.hexdigest()
-            file.attrs["format"] = FORMAT
-            file.attrs["schema_version"] = SCHEMA_VERSION
-            for key, value in attributes.items():
-                file.attrs[key] = value
+            yield output, file
             file.flush()
             output.check()
         output.check()
@@ -173,7 +195,6 @@ def write(
         ) from error
     finally:
         partial.unlink(missing_ok=True)
-    return path
 
 
 class _Output(io.FileIO):
@@ -213,6 +234,7 @@ def _write_blocks(
     blocks: Iterable[np.ndarray],
     n: int,
     lengths: np.ndarray | None,
+    mask: np.ndarray | None,
     digest: "hashlib._Hash",
 ) -> None:
     """Stream the blocks into /x and the digest, and write /length; check values and padding."""
@@ -229,7 +251,9 @@ def _write_blocks(
             shape = block.shape[1:]
             steps = shape[0]
             lengths = np.full(n, steps, np.int32) if lengths is None else np.asarray(lengths)
-            _check_lengths(path, lengths, n, steps)
+            check_lengths(path, lengths, n, steps)
+            if mask is not None:
+                _check_mask(path, mask, lengths, (n, *shape))
             chunks = (1, min(steps, 16) if steps > 64 else steps, *shape[1:])
             dataset = file.create_dataset(
                 "x", (n, *shape), dtype, chunks=chunks, compression="gzip", compression_opts=4
@@ -245,9 +269,11 @@ def _write_blocks(
             )
         if block.dtype.kind == "f" and not np.isfinite(block).all():
             raise DataError(f"{path}: sequences {start} to {end - 1} hold NaN or infinite values")
-        for row, length in zip(block, lengths[start:end], strict=True):
+        for i, (row, length) in enumerate(zip(block, lengths[start:end], strict=True), start):
             if row[length:].any():
                 raise DataError(f"{path}: values after a length of {length} are not zero")
+            if mask is not None and row[~mask[i]].any():
+                raise DataError(f"{path}: values of sequence {i} are not zero where it is masked")
             _hash_row(digest, row)
         dataset[start:end] = block
         start = end
@@ -261,6 +287,7 @@ class SequenceFile:
     name: the source's name. attrs: the file's attributes. recipe: the source's options and seeds.
     factors, step_factors: tuples of Factor, with a value a sequence and with a value a step.
     lengths, groups: int32 (N,). ids: N names. frame_shape: (C, H, W), or (D,) for a series.
+    standard: of a series, over its train part; None where it has none.
     """
 
     def __init__(self, path: str | Path):
@@ -314,8 +341,6 @@ class SequenceFile:
         for key in ("x", "length", "id", "group", "factors", "splits"):
             if key not in file:
                 raise DataError(f"{path}: has no /{key}; {REMEDY}")
-        if "mask" in file:
-            raise DataError(f"{path}: has a /mask, which this release cannot read; remove it")
         self.name = self.attrs["name"]
         self.recipe = dict(json.loads(self.attrs["recipe"]))
         self.content_sha256 = self.attrs["content_sha256"]
@@ -333,8 +358,17 @@ class SequenceFile:
             )
         n, steps, *frame = self._x.shape
         self.frame_shape = (frame[-1], *frame[:-1])  # channels first
+        self.standard = None
+        if "channels" in file:
+            names = tuple(file["channels"].asstr()[:])
+            self.standard = Standard(names, file["mean"][:], file["scale"][:])
+            for values in (names, self.standard.mean, self.standard.scale):
+                _check_length(path, "channels, mean or scale", np.array(values), frame[-1])
         self.lengths = file["length"][:]
-        _check_lengths(path, self.lengths, n, steps)
+        check_lengths(path, self.lengths, n, steps)
+        self._mask = file["mask"][:] if "mask" in file else None
+        if self._mask is not None:
+            _check_mask(path, self._mask, self.lengths, self._x.shape)
         self.ids = list(file["id"].asstr()[:])
         _check_length(path, "id", file["id"], n)
         _check_ids(path, self.ids)
@@ -450,30 +484,61 @@ class SequenceFile:
                 )
         return out
 
+    def mask(self, indices: np.ndarray) -> np.ndarray | None:
+        """Where these are observed, bool (n, T) or (n, T, D); None where all steps are."""
+        return None if self._mask is None else self._mask[indices]
+
     def sequences(
-        self, part: str, scheme: str = "official", in_memory: bool | None = True
+        self,
+        part: str,
+        scheme: str = "official",
+        in_memory: bool | None = True,
+        standard: Standard | None = None,
     ) -> Sequences:
-        """A part of a video file; raises DataError as `split` and `read` do.
+        """A part of the sequences; raises DataError as `split` and `read` do.
 
         in_memory: whether it is read now, or a batch at a time while this file stays open; None
             for what fits.
+        standard: what a series is measured by; None for the file's own.
         """
-        indices = self.split(part, scheme)
+        return self.take(self.split(part, scheme), in_memory, standard)
+
+    def take(
+        self,
+        indices: np.ndarray,
+        in_memory: bool | None = True,
+        standard: Standard | None = None,
+    ) -> Sequences:
+        """The sequences of these indices. See `sequences`."""
         if in_memory is None:
-            in_memory = fits_in_memory(len(indices) * math.prod(self._x.shape[1:]))
+            in_memory = fits_in_memory(self.nbytes // len(self) * len(indices))
+        standard = standard or self.standard
         origin = {
             "path": str(self.path.resolve()),
             "name": self.name,
             "content_sha256": self.content_sha256,
         }
-        x = self.read(indices) if in_memory else _PartOfFile(self, indices)
-        return Sequences(x, self.lengths[indices], self.groups[indices], origin)
+        if standard is not None:
+            origin |= standard.to_dict()
+        found = Sequences(
+            _PartOfFile(self, indices, standard),
+            self.lengths[indices],
+            self.groups[indices],
+            origin,
+            self.mask(indices),
+            standard,
+        )
+        return replace(found, x=found.frames(np.arange(len(found)))) if in_memory else found
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""
         digest = hashlib.sha256()
         for i in range(len(self)):
             _hash_row(digest, self.read([i])[0])
+        if self._mask is not None:
+            _hash_row(digest, self._mask)
+        if self.standard is not None:
+            _hash_standard(digest, self.standard)
         _hash_labels(digest, self.lengths, list(self._columns), list(self._columns.values()))
         found = digest.hexdigest()
         if found != self.content_sha256:
@@ -483,20 +548,30 @@ class SequenceFile:
 
 
 class _PartOfFile:
-    """Frames that stay in an open file, as pyro_dsae.sequences.StoredFrames.
+    """Sequences that stay in an open file, as pyro_dsae.sequences.StoredFrames.
 
-    rows: the numbers of its sequences in the file, (N,).
+    rows: the numbers of its sequences in the file, (N,). standard: of a series.
     """
 
-    def __init__(self, file: SequenceFile, rows: np.ndarray) -> None:
-        self.file, self.rows = file, rows
+    def __init__(self, file: SequenceFile, rows: np.ndarray, standard: Standard | None) -> None:
+        self.file, self.rows, self.standard = file, rows, standard
         self.shape = (len(rows), *file._x.shape[1:])
 
     def take(self, rows: np.ndarray) -> "_PartOfFile":
-        return _PartOfFile(self.file, self.rows[rows])
+        return _PartOfFile(self.file, self.rows[rows], self.standard)
 
     def read(self, rows: np.ndarray, starts: np.ndarray, steps: int) -> np.ndarray:
-        return self.file.read(self.rows[rows], starts, steps)
+        file, rows = self.file, self.rows[rows]
+        x = file.read(rows, starts, steps)
+        if self.standard is None:
+            return x
+        at = starts[:, None] + np.arange(steps)  # (n, steps)
+        if file._mask is None:
+            observed = at < file.lengths[rows, None]
+        else:
+            observed = file._mask[rows[:, None], at]
+        observed = observed.reshape(*at.shape, -1)
+        return np.where(observed, self.standard.apply(x), np.float32(0))
 
 
 def fits_in_memory(size: int) -> bool:
@@ -542,6 +617,12 @@ def _hash_row(digest: "hashlib._Hash", row: np.ndarray) -> None:
     """Add a sequence to the content hash."""
     digest.update(f"x {row.dtype} {row.shape}".encode())
     digest.update(np.ascontiguousarray(row))
+
+
+def _hash_standard(digest: "hashlib._Hash", standard: Standard) -> None:
+    """Add what a series is measured by to the content hash."""
+    digest.update(json.dumps(standard.channels).encode())
+    _hash_row(digest, np.stack([standard.mean, standard.scale]))
 
 
 def _hash_labels(
@@ -600,11 +681,29 @@ def _check_length(path: Path, name: str, values: np.ndarray | h5py.Dataset, n: i
         raise DataError(f"{path}: /{name} has shape {values.shape}, expected ({n},); {REMEDY}")
 
 
-def _check_lengths(path: Path, lengths: np.ndarray, n: int, steps: int) -> None:
+def check_lengths(path: Path, lengths: np.ndarray, n: int, steps: int) -> None:
     _check_length(path, "length", lengths, n)
     outside = lengths[(lengths < 1) | (lengths > steps)]
     if outside.size:
         raise DataError(f"{path}: length {outside[0]} is out of range, expected 1 to {steps}")
+
+
+def _check_mask(path: Path, mask: np.ndarray, lengths: np.ndarray, shape: tuple[int, ...]) -> None:
+    """mask: of sequences whose /x has this shape."""
+    allowed = (shape[:2], shape) if len(shape) == 3 else (shape[:2],)
+    if mask.shape not in allowed or mask.dtype != bool:
+        raise DataError(
+            f"{path}: /mask is {mask.dtype} {mask.shape}, expected bool "
+            f"{' or '.join(map(str, allowed))}; {REMEDY}"
+        )
+    steps = mask.reshape(*shape[:2], -1).any(axis=-1)  # (N, T)
+    last = shape[1] - np.where(steps.any(axis=1), steps[:, ::-1].argmax(axis=1), shape[1])
+    if (last != lengths).any():
+        row = int(np.argmax(last != lengths))
+        raise DataError(
+            f"{path}: sequence {row} has a length of {lengths[row]}, but its last observed step is "
+            f"{last[row]}; {REMEDY}"
+        )
 
 
 def _check_ids(path: Path, ids: Sequence[str]) -> None:

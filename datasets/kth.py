@@ -35,7 +35,7 @@ class Kth(Recordings):
 
     source: folder that holds 00sequences.txt and the videos, or archives of them, at any depth;
         some of them will do.
-    The scheme "official" keeps persons apart. In "within-person" the last usable sequence of each
+    The scheme "official" keeps persons apart. In "within-group" the last usable sequence of each
     video that has several is for testing, and windows of the others that share no frame with it are
     for training.
     """
@@ -101,7 +101,7 @@ class Kth(Recordings):
             ]
         return {
             scheme: {part: np.array(rows) for part, rows in parts.items() if rows}
-            for scheme, parts in (("official", official), ("within-person", within))
+            for scheme, parts in (("official", official), ("within-group", within))
         }
 
     def _find(self) -> tuple[list[VideoFile], str | None]:

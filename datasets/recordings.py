@@ -4,7 +4,6 @@ Frames are decoded once, brought to their size and kept in a temporary file besi
 that memory holds only a few windows at a time. What cannot be used is skipped and reported.
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -123,11 +122,6 @@ class Recordings(ABC):
         check_option("stride", stride, 1, MOST_STEPS)
         self.frames, self.stride = frames, stride
         self.skipped = Skipped()
-
-    @classmethod
-    def options(cls) -> tuple[str, ...]:
-        """Names of what the constructor takes."""
-        return tuple(inspect.signature(cls).parameters)
 
     @abstractmethod
     def videos(self) -> list[Video]:

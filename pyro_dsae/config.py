@@ -55,6 +55,24 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             **_RECIPE["training"],
         },
     },
+    # Vectors in units of their spread. The weights keep in f what both codes could carry.
+    "series": {
+        "model": {
+            "prior": "lstm",
+            "static_dim": 16,
+            "dynamic_dim": 8,
+            "code_dim": 64,
+            "hidden_dim": 64,
+            "scale": 0.25,
+        },
+        "training": {
+            "epochs": 60,
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "kl_f_weight": 0.5,
+            "kl_z_weight": 4.0,
+        },
+    },
 }
 
 
@@ -107,18 +125,20 @@ class ModelConfig:
     """The architecture of a :class:`~pyro_dsae.model.DSAE`.
 
     Args:
-        frame_shape: (C, H, W) of one frame; H and W are multiples of 16.
+        frame_shape: (C, H, W) of one frame; H and W are multiples of 16. For a series (D,), the
+            size of one vector: then the networks are fully connected, not convolutions.
         guide: name of the guide, a key of :data:`pyro_dsae.guides.GUIDES`.
         prior: name of the prior of z, a key of :data:`pyro_dsae.priors.PRIORS`.
         static_dim: size of f.
         dynamic_dim: size of each z_t.
         channels: channels of the encoder's four convolutions; the decoder mirrors them.
-        code_dim: size of the code of one frame.
+        code_dim: size of the code of one frame, and of the layers of fully connected networks.
         hidden_dim: size of every recurrent state.
         likelihood: name of the likelihood, a key of :data:`pyro_dsae.likelihoods.LIKELIHOODS`.
-        scale: scale of the likelihood in units of a pixel in [0, 1]. It is the trade between
-            reconstruction and KL, and therefore never hidden. ``bernoulli`` has none.
-        learn_scale: train the scale too, one for all values, from ``scale`` on.
+        scale: scale of the likelihood in units of x, such as a pixel in [0, 1]. It is the trade
+            between reconstruction and KL, and therefore never hidden. ``bernoulli`` has none.
+        learn_scale: train the scale too, from ``scale`` on: one for all pixels, or one for each
+            channel of a series.
         static_dropout: how often, in training, a sequence's f is drawn from its prior: it makes z
             carry what happens. See :class:`pyro_dsae.guides.Guide`.
         dynamic_view: name of the view of x that z is inferred from in training, a key of
@@ -132,7 +152,7 @@ class ModelConfig:
         ConfigError: naming the field, its value and what would be right.
     """
 
-    frame_shape: tuple[int, int, int] = (3, 64, 64)
+    frame_shape: tuple[int, ...] = (3, 64, 64)
     guide: str = "factorized"
     prior: str = "lstm"
     static_dim: int = 64
@@ -156,8 +176,20 @@ class ModelConfig:
         one_of("prior", self.prior, PRIORS)
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("dynamic_view", self.dynamic_view, VIEWS)
-        if len(self.frame_shape) != 3 or any(size < 1 for size in self.frame_shape):
-            raise ConfigError(f"frame_shape is {self.frame_shape}, but must be (C, H, W)")
+        if len(self.frame_shape) not in (1, 3) or any(size < 1 for size in self.frame_shape):
+            raise ConfigError(
+                f"frame_shape is {self.frame_shape}, but must be (C, H, W), or (D,) for a series"
+            )
+        if self.of_series and self.likelihood == "bernoulli":
+            raise ConfigError(
+                f"likelihood is 'bernoulli', but frame_shape {self.frame_shape} is that of a "
+                "series, whose values have no bounds; use normal or laplace"
+            )
+        if self.of_series and self.dynamic_view != "none":
+            raise ConfigError(
+                f"dynamic_view is {self.dynamic_view!r}, but frame_shape {self.frame_shape} is "
+                "that of a series; use none"
+            )
         if any(side % FRAME_MULTIPLE for side in self.frame_shape[1:]):
             raise ConfigError(
                 f"frame_shape is {self.frame_shape}, but height and width must be multiples "
@@ -178,6 +210,11 @@ class ModelConfig:
             raise ConfigError(f"scale is {self.scale}, but must be positive and finite")
         if self.learn_scale and self.likelihood == "bernoulli":
             raise ConfigError("learn_scale is True, but likelihood 'bernoulli' has no scale")
+
+    @property
+    def of_series(self) -> bool:
+        """Whether a frame is a vector, not a picture."""
+        return len(self.frame_shape) == 1
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> ModelConfig:

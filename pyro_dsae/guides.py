@@ -18,7 +18,14 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_dsae.networks import SLOPE, BiLSTM, DiagonalNormal, step_lengths
+from pyro_dsae.networks import (
+    SLOPE,
+    BiLSTM,
+    DiagonalNormal,
+    observed_steps,
+    step_lengths,
+    visible,
+)
 from pyro_dsae.registration import register
 from pyro_dsae.views import View
 
@@ -66,7 +73,8 @@ class Guide(nn.Module, ABC):
     taken instead of draws, the noise is 0.
 
     Args:
-        encoder: frames (*, C, H, W) to codes (*, code_dim - noise_dim).
+        encoder: frames (*, C, H, W), or what is seen of vectors (*, 2 D), to codes
+            (*, code_dim - noise_dim); see :func:`~pyro_dsae.networks.visible`.
         code_dim: size of what the networks get of each frame.
 
     Attributes:
@@ -118,10 +126,10 @@ class Guide(nn.Module, ABC):
 
     def read(self, x: Tensor, mask: Tensor | None) -> Reading:
         """All that needs frames, and most of the work."""
-        static_codes, codes = self.encode(x)
+        static_codes, codes = self.encode(visible(x, mask))
         observed = lengths = kept = None
         if mask is not None:
-            observed = mask.unsqueeze(-1)  # an unobserved frame says nothing
+            observed = observed_steps(mask).unsqueeze(-1)  # an unobserved frame says nothing
             static_codes, codes = static_codes * observed, codes * observed
             lengths = step_lengths(mask)
         # Of a tensor no value is asked: the device would be waited for, also where it is 0.
@@ -157,7 +165,7 @@ class Guide(nn.Module, ABC):
         return f, torch.stack(steps, dim=-2)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes of the frames for f, and of what z sees of them, each (B, T, -)."""
+        """Codes of what is visible for f, and of what z sees of it, each (B, T, -)."""
         seen = self.view(x) if self.training and self.view is not None else x
         if self.static_encoder is not None:
             return self.static_encoder(x), self.encoder(seen)

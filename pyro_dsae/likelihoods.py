@@ -56,7 +56,7 @@ def normal(loc: Tensor, scale: float | Tensor) -> dist.Distribution:
 
     Args:
         loc: means of the frames, any shape.
-        scale: one standard deviation for all values, in units of a pixel in [0, 1].
+        scale: standard deviation in units of x, one for all values or one for each channel (D,).
     """
     return dist.Normal(loc, scale) if isinstance(scale, Tensor) else IsotropicNormal(loc, scale)
 
@@ -66,7 +66,7 @@ def laplace(loc: Tensor, scale: float | Tensor) -> dist.Distribution:
 
     Args:
         loc: means of the frames, any shape.
-        scale: one mean absolute deviation for all values, in units of a pixel in [0, 1].
+        scale: mean absolute deviation in units of x, one for all values or one for each channel.
     """
     return dist.Laplace(loc, scale)
 

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from pyro_dsae.config import ModelConfig
 from pyro_dsae.guides import GUIDES, Draw, Guide, real_step
 from pyro_dsae.likelihoods import LIKELIHOODS
-from pyro_dsae.networks import ConvDecoder, ConvEncoder, step_lengths, use_bfloat16
+from pyro_dsae.networks import (
+    ConvDecoder,
+    ConvEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    per_value,
+    step_lengths,
+    use_bfloat16,
+)
 from pyro_dsae.priors import PRIORS, Prior
 from pyro_dsae.registration import register
 from pyro_dsae.views import VIEWS
@@ -29,8 +37,8 @@ class GenerativeModel(nn.Module):
 
     Args:
         prior: in place of the one that ``config`` names.
-        decoder: [f, z_t] (*, static_dim + dynamic_dim) to means of frames (*, C, H, W), in place of
-            the one that ``config`` describes.
+        decoder: [f, z_t] (*, static_dim + dynamic_dim) to means of frames (*, C, H, W), or of
+            vectors (*, D), in place of the one that ``config`` describes.
     """
 
     frozen = False
@@ -43,11 +51,12 @@ class GenerativeModel(nn.Module):
         if prior is None:
             prior = PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
         if decoder is None:
-            latents = config.static_dim + config.dynamic_dim
-            decoder = ConvDecoder(latents, config.frame_shape, config.channels, config.code_dim)
+            decoder = _decoder(config)
         self.prior, self.decoder = prior, decoder
         if config.learn_scale:
-            self.log_scale = nn.Parameter(torch.tensor(config.scale).log())
+            # The channels of a series differ in how well they can be told, pixels hardly do.
+            size = config.frame_shape if config.of_series else ()
+            self.log_scale = nn.Parameter(torch.full(size, config.scale).log())
         self.register_buffer("origin", torch.zeros(()), persistent=False)  # knows the device
 
     def freeze(self) -> None:
@@ -64,11 +73,12 @@ class GenerativeModel(nn.Module):
 
     @property
     def scale(self) -> float | Tensor:
-        """Scale of the likelihood in units of a pixel in [0, 1]."""
+        """Scale of the likelihood in units of x; of a learned one of a series, shape (D,)."""
         return self.log_scale.exp() if self.config.learn_scale else self.config.scale
 
     def decode(self, f: Tensor, z: Tensor) -> Tensor:
-        """Means of the frames: f (*, static_dim), z (*, T, dynamic_dim) to (*, T, C, H, W)."""
+        """Means of the frames: f (*, static_dim), z (*, T, dynamic_dim) to (*, T, C, H, W), or
+        (*, T, D) for a series."""
         f = f.unsqueeze(-2).expand(*f.shape[:-1], z.shape[-2], f.shape[-1])
         return self.decoder(torch.cat([f, z], dim=-1))
 
@@ -100,12 +110,13 @@ class GenerativeModel(nn.Module):
         kl_f_weight: float = 1.0,
         kl_z_weight: float = 1.0,
     ) -> Tensor:
-        """The Pyro program; returns the means of the frames, shape (*, T, C, H, W).
+        """The Pyro program; returns the means of the frames, shape (*, T, C, H, W) or (*, T, D).
 
         Args:
-            x: frames in [0, 1], shape (B, T, C, H, W).
-            mask: bool (B, T), True where a frame is observed. Unobserved frames must be finite.
-                Steps after the last observed one are padding and have no z.
+            x: frames in [0, 1], shape (B, T, C, H, W), or a series, shape (B, T, D).
+            mask: True where a frame is observed, bool (B, T); of a series also for each of its
+                values, (B, T, D). What is unobserved must be finite. Steps after the last observed
+                one are padding and have no z.
             kl_f_weight: weight of the terms of f, above 0; with both weights 1 this is the ELBO.
             kl_z_weight: weight of the terms of z_1:T, above 0.
 
@@ -121,8 +132,10 @@ class GenerativeModel(nn.Module):
                 z = self.draw_dynamic(f, x.shape[1], lengths, pyro.sample)
             means = self.decode(f, z)
             # One decode and one site for all frames: fewer sites, and batch norm sees them once.
-            frames = LIKELIHOODS[self.config.likelihood](means, self.scale).to_event(3)
-            pyro.sample("x", frames.mask(True if mask is None else mask).to_event(1), obs=x)
+            frames = LIKELIHOODS[self.config.likelihood](means, self.scale)
+            masked = 1 if mask is None else mask.dim() - 1  # dimensions, beside the sequences
+            frames = frames.to_event(x.dim() - 1 - masked).mask(True if mask is None else mask)
+            pyro.sample("x", frames.to_event(masked), obs=x)
         return means
 
 
@@ -139,7 +152,8 @@ class DSAE(nn.Module):
             well, once it is in :data:`~pyro_dsae.guides.GUIDES` or
             :data:`~pyro_dsae.priors.PRIORS`.
         prior, decoder: as in :class:`GenerativeModel`.
-        encoder: frames (*, C, H, W) to codes (*, code_dim), for the guide that ``config`` names.
+        encoder: to codes (*, code_dim), for the guide that ``config`` names; see
+            :class:`~pyro_dsae.guides.Guide`.
         guide: the whole guide, with an encoder of its own.
 
     Raises:
@@ -162,7 +176,7 @@ class DSAE(nn.Module):
             raise ValueError("a guide has its own encoder; pass the one or the other")
         if guide is None:
             if encoder is None:
-                encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+                encoder = _encoder(config)
             sizes = config.hidden_dim, config.static_dim, config.dynamic_dim
             guide = GUIDES[config.guide](encoder, config.code_dim + config.noise_dim, *sizes)
         if not config.shared_encoder:
@@ -179,7 +193,7 @@ class DSAE(nn.Module):
     def encode(
         self, x: Tensor, mask: Tensor | None = None, sample: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """f (B, static_dim) and z (B, T, dynamic_dim) of frames x (B, T, C, H, W) in [0, 1].
+        """f (B, static_dim) and z (B, T, dynamic_dim) of x and mask as the model takes them.
 
         Posterior means, each z_t given the means before it; with ``sample``, one draw from q.
         """
@@ -187,24 +201,25 @@ class DSAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, f: Tensor, z: Tensor) -> Tensor:
-        """Means of the frames of f (*, static_dim) and z (*, T, dynamic_dim): (*, T, C, H, W)."""
+        """Means of the frames of f (*, static_dim) and z (*, T, dynamic_dim): (*, T, C, H, W), or
+        (*, T, D) for a series."""
         return self.model.decode(f, z)
 
     def reconstruct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x through the posterior means and back, shape (B, T, C, H, W)."""
+        """x through the posterior means and back, in its shape."""
         return self.decode(*self.encode(x, mask))
 
     @torch.no_grad()
     def predict(
         self, x: Tensor, horizon: int, mask: Tensor | None = None, sample: bool = False
     ) -> Tensor:
-        """Means of the ``horizon`` frames that follow the context x, shape (B, horizon, C, H, W).
+        """Means of the ``horizon`` frames that follow the context x, shape (B, horizon, ...).
 
         Args:
-            x: frames in [0, 1], shape (B, T, C, H, W).
+            x: as the model takes it, shape (B, T, ...).
             horizon: frames to predict, 1 at least.
-            mask: bool (B, T), True where a frame is observed. The prediction follows the last
-                observed frame of each sequence.
+            mask: as the model takes it. The prediction follows the last observed frame of each
+                sequence.
             sample: draw f and z from the posterior and the prior instead of taking their means.
 
         Raises:
@@ -218,21 +233,21 @@ class DSAE(nn.Module):
 
     @torch.no_grad()
     def complete(self, x: Tensor, mask: Tensor, sample: bool = False) -> Tensor:
-        """x with the frames outside ``mask`` filled in, shape (B, T, C, H, W).
+        """x with what is outside ``mask`` filled in, in its shape.
 
         A missing frame with a later observation is inferred from all that the guide sees; those
         after the last observed one are predicted.
 
         Args:
-            x: frames in [0, 1], shape (B, T, C, H, W); the missing ones may be anything finite.
-            mask: bool (B, T), True where a frame is observed.
+            x: as the model takes it; what is missing may be anything finite.
+            mask: as the model takes it.
             sample: draw f and z from the posterior and the prior instead of taking their means.
 
         Raises:
             ValueError: when a row of ``mask`` is all False.
         """
         f, z, _ = self._extend(x, mask, x.shape[1], sample)
-        return torch.where(mask[..., None, None, None], x, self.model.decode(f, z))
+        return torch.where(per_value(mask, x), x, self.model.decode(f, z))
 
     def _extend(
         self, x: Tensor, mask: Tensor | None, steps: int, sample: bool
@@ -257,15 +272,28 @@ class DSAE(nn.Module):
         return f, self.model.draw_dynamic(f, steps, None, draw), lengths
 
     def swap(self, appearance: Tensor, motion: Tensor) -> Tensor:
-        """Sequences with f of ``appearance`` and z of ``motion``, both (B, T, C, H, W)."""
+        """Sequences with f of ``appearance`` and z of ``motion``, both (B, T, ...)."""
         return self.decode(self.encode(appearance)[0], self.encode(motion)[1])
 
     @torch.no_grad()
     def sample(self, sequences: int, steps: int) -> Tensor:
-        """Means of new sequences: f and z_1:T from their priors, shape (B, T, C, H, W)."""
+        """Means of new sequences: f and z_1:T from their priors, shape (B, T, ...)."""
         return self.decode(*self.model.draw(sequences, steps))
 
     def embed(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """f beside the flattened z_1:T, shape (B, static_dim + T dynamic_dim)."""
         f, z = self.encode(x, mask)
         return torch.cat([f, z.flatten(1)], dim=-1)
+
+
+def _encoder(config: ModelConfig) -> nn.Module:
+    if config.of_series:
+        return MLPEncoder(*config.frame_shape, config.code_dim)
+    return ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+
+
+def _decoder(config: ModelConfig) -> nn.Module:
+    latents = config.static_dim + config.dynamic_dim
+    if config.of_series:
+        return MLPDecoder(latents, *config.frame_shape, config.code_dim)
+    return ConvDecoder(latents, config.frame_shape, config.channels, config.code_dim)

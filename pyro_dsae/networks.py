@@ -1,7 +1,8 @@
 """Deterministic networks: frames to codes, codes to frames, and recurrence over codes.
 
-The architecture is that of Das & Dandi (2018), section III: four 4x4 convolutions of stride 2 with
-batch norm, an intermediate code for each frame, and a decoder that mirrors the encoder.
+For pictures the architecture is that of Das & Dandi (2018), section III: four 4x4 convolutions of
+stride 2 with batch norm, an intermediate code for each frame, and a decoder that mirrors the
+encoder. The frames of a series are vectors, and their networks fully connected.
 """
 
 from __future__ import annotations
@@ -127,6 +128,31 @@ class ConvDecoder(FrameNetwork):
         return frames.to(latents.dtype).reshape(*latents.shape[:-1], *self.frame_shape)
 
 
+class MLPEncoder(nn.Sequential):
+    """What is seen of vectors (*, 2 D), see :func:`visible`, to codes (*, code_dim)."""
+
+    def __init__(self, size: int, code_dim: int) -> None:
+        super().__init__(
+            nn.Linear(2 * size, code_dim),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(code_dim, code_dim),
+            nn.LeakyReLU(SLOPE),
+        )
+
+
+class MLPDecoder(nn.Sequential):
+    """Codes (*, latent_dim) to the means of vectors (*, D), which have no bounds."""
+
+    def __init__(self, latent_dim: int, size: int, code_dim: int) -> None:
+        super().__init__(
+            nn.Linear(latent_dim, code_dim),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(code_dim, code_dim),
+            nn.LeakyReLU(SLOPE),
+            nn.Linear(code_dim, size),
+        )
+
+
 class BiLSTM(nn.Module):
     """A bidirectional LSTM over codes (*, T, inputs) of which ``lengths`` (*) steps are real.
 
@@ -176,12 +202,37 @@ class DiagonalNormal(nn.Module):
         return dist.Normal(loc, F.softplus(raw_scale) + MIN_SCALE).to_event(1)
 
 
+def visible(x: Tensor, mask: Tensor | None) -> Tensor:
+    """What an encoder is given of x.
+
+    Of a series (B, T, D): the values that are observed, zero in place of the others, beside which
+    ones they are, (B, T, 2 D). Frames (B, T, C, H, W) are observed as a whole, and given as such.
+    """
+    if x.dim() > 3:
+        return x
+    observed = torch.ones_like(x)
+    if mask is not None:
+        observed = observed * per_value(mask, x)
+    return torch.cat([x * observed, observed], dim=-1)
+
+
+def per_value(mask: Tensor, x: Tensor) -> Tensor:
+    """``mask``, (B, T) or (B, T, D), with as many dimensions as x, over which it broadcasts."""
+    return mask.reshape(*mask.shape, *(1,) * (x.dim() - mask.dim()))
+
+
+def observed_steps(mask: Tensor) -> Tensor:
+    """At which steps anything is observed, bool (B, T), of a mask (B, T) or (B, T, D)."""
+    return mask if mask.dim() == 2 else mask.any(dim=-1)
+
+
 def step_lengths(mask: Tensor) -> Tensor:
-    """Steps up to and including the last observed one, (B, T) bool to (B,) int64.
+    """Steps up to and including the last observed one, (B, T) or (B, T, D) bool to (B,) int64.
 
     What follows the last observation is padding; a gap before it is a missing step, whose z_t
     stays in the model. Raises ValueError for a sequence without any observation.
     """
+    mask = observed_steps(mask)
     steps = torch.arange(1, mask.shape[-1] + 1, device=mask.device)
     lengths = (mask * steps).amax(dim=-1)
     if not lengths.all():

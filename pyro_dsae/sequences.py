@@ -1,4 +1,5 @@
-"""Sequences of 8-bit frames as a file stores them, converted a batch at a time.
+"""Sequences of 8-bit frames as a file stores them, converted a batch at a time, or of vectors in
+units of their spread.
 
 They lie in memory, on a GPU or, where they do not fit, in their file. The batches are the same.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 class StoredFrames(Protocol):
-    """Frames (N, T, H, W, C) that are read when they are needed."""
+    """Frames (N, T, H, W, C), or a series (N, T, D), that are read when they are needed."""
 
     shape: tuple[int, ...]
 
@@ -23,18 +24,62 @@ class StoredFrames(Protocol):
         """Those of some sequences; nothing is read yet."""
 
     def read(self, rows: np.ndarray, starts: np.ndarray, steps: int) -> np.ndarray:
-        """So many steps of some sequences, each from its start on, uint8 (n, steps, H, W, C)."""
+        """So many steps of some sequences, each from its start (n,) on, (n, steps, ...)."""
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a series is measured by: (x - mean) / scale for each of its D channels.
+
+    Args:
+        channels: their names.
+        mean: of each channel over the train part, float (D,).
+        scale: its standard deviation there, float (D,).
+    """
+
+    channels: tuple[str, ...]
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, origin: Mapping[str, Any]) -> Standard | None:
+        """The one that a run remembers; None where its sequences are frames."""
+        if "mean" not in origin:
+            return None
+        mean, scale = (np.array(origin[key], np.float32) for key in ("mean", "scale"))
+        return cls(tuple(origin["channels"]), mean, scale)
+
+    def to_dict(self) -> dict[str, list]:
+        """What :meth:`of` takes."""
+        return {
+            "channels": list(self.channels),
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+        }
+
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """Values (*, D) in their own units to units of their spread."""
+        return (x - self.mean) / self.scale
+
+    def undo(self, x: np.ndarray) -> np.ndarray:
+        """Values (*, D) in units of their spread to their own units."""
+        return x * self.scale + self.mean
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of 8-bit frames.
+    """Sequences of 8-bit frames, or series of vectors.
 
     Args:
-        x: frames, uint8 (N, T, H, W, C), zero padded; in memory, on a device, or stored.
+        x: frames, uint8 (N, T, H, W, C), or a series by its ``standard``, float32 (N, T, D); zero
+            where padded or not observed. In memory, on a device, or stored.
         lengths: real steps of each sequence, int (N,).
         groups: what must not be in both train and validation (a character, a person), int (N,).
-        origin: where they are from, for the run to remember: path, name and content_sha256.
+        origin: where they are from, for the run to remember: path, name and content_sha256, and the
+            standard of a series.
+        mask: True where observed, bool (N, T) or (N, T, D), which the last real step is; None where
+            all real steps are.
+        standard: of a series; None where x has no other units.
         starts: the step of ``x`` that each sequence begins with, int (N,); None for the first.
         window: steps of ``x`` that each sequence has; None for all.
     """
@@ -42,7 +87,9 @@ class Sequences:
     x: np.ndarray | Tensor | StoredFrames
     lengths: np.ndarray
     groups: np.ndarray
-    origin: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    mask: np.ndarray | None = None
+    standard: Standard | None = None
     starts: np.ndarray | None = None
     window: int | None = None
 
@@ -54,30 +101,52 @@ class Sequences:
         """T of a batch."""
         return self.x.shape[1] if self.window is None else self.window
 
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (D,) of a series."""
+        *size, channels = self.x.shape[2:]
+        return (channels, *size)
+
     def batch(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Frames in [0, 1], float32 (B, T, C, H, W), and the mask (B, T), None without padding.
+        """Frames in [0, 1], float32 (B, T, C, H, W), or a series (B, T, D), and the mask, bool
+        (B, T) or (B, T, D), None where all is observed.
 
         The frames keep channels last in memory, which is what the convolutions want.
         """
         x = to_float(self.frames(indices), device)
-        return x, length_mask(self.lengths[indices], self.steps, device)
+        if self.mask is None:
+            return x, length_mask(self.lengths[indices], self.steps, device)
+        mask = self._of(self.mask, indices)
+        return x, None if mask.all() else torch.from_numpy(mask).to(device)
 
     def frames(self, indices: np.ndarray) -> np.ndarray | Tensor:
-        """The frames of some sequences as they are stored, uint8 (B, T, H, W, C)."""
+        """Some sequences as ``x`` has them, uint8 (B, T, H, W, C) or float32 (B, T, D)."""
+        if isinstance(self.x, np.ndarray | Tensor):
+            return self._of(self.x, indices)
         starts = np.zeros(len(indices), int) if self.starts is None else self.starts[indices]
-        if not isinstance(self.x, np.ndarray | Tensor):
-            return self.x.read(indices, starts, self.steps)
+        return self.x.read(indices, starts, self.steps)
+
+    def _of(self, values: np.ndarray | Tensor, indices: np.ndarray) -> np.ndarray | Tensor:
+        """What some sequences have of ``x`` or of ``mask``."""
         index = (indices,)
         if self.window is not None:
-            index = (indices[:, None], starts[:, None] + np.arange(self.window))  # (B, T)
-        if isinstance(self.x, Tensor):
-            index = tuple(torch.from_numpy(part).to(self.x.device) for part in index)
-        return self.x[index]
+            steps = self.starts[indices, None] + np.arange(self.window)
+            index = (indices[:, None], steps)  # (B, T)
+        if isinstance(values, Tensor):
+            index = tuple(torch.from_numpy(part).to(values.device) for part in index)
+        return values[index]
 
     def windows(self, steps: int, seed: int | list[int]) -> Sequences:
-        """So many steps of each sequence, from a random one on; a shorter sequence is padded."""
+        """So many steps of each sequence, from a random one on; a shorter sequence is padded.
+
+        Where nothing is observed in them they are later ones, up to the next observation.
+        """
         latest = np.maximum(self.lengths - steps, 0)
         starts = np.random.default_rng(seed).integers(0, latest + 1)
+        if self.mask is not None:
+            observed = self.mask.reshape(*self.mask.shape[:2], -1).any(axis=-1)  # (N, T)
+            sought = observed & (np.arange(observed.shape[1]) >= starts[:, None])
+            starts = np.maximum(starts, sought.argmax(axis=1) - steps + 1)
         return replace(self, lengths=np.minimum(self.lengths, steps), starts=starts, window=steps)
 
     def resident(self, device: torch.device) -> Sequences:
@@ -87,6 +156,22 @@ class Sequences:
         if self.x.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
             return self
         return replace(self, x=torch.from_numpy(self.x).to(device))
+
+    def observed(self) -> np.ndarray:
+        """Where the sequences are observed: bool (N, T), or (N, T, D) of a series."""
+        if self.mask is None:
+            mask = np.arange(self.steps) < self.lengths[:, None]
+        else:
+            mask = self._of(self.mask, np.arange(len(self)))
+        if len(self.x.shape) > 3:
+            return mask
+        shape = *mask.shape[:2], self.x.shape[2]
+        return np.broadcast_to(mask.reshape(*shape[:2], -1), shape)
+
+    def restore(self, x: Tensor) -> np.ndarray:
+        """Frames or a series (N, T, ...), as the model gives them, in the units they are stored in:
+        uint8 (N, T, H, W, C) or float32 (N, T, D)."""
+        return restore(x, self.standard)
 
     def hold_out(self, fraction: float, seed: int) -> tuple[Sequences, Sequences]:
         """Train and validation part; see :meth:`held_out`."""
@@ -115,6 +200,7 @@ class Sequences:
             x=self.x[rows] if isinstance(self.x, np.ndarray) else self.x.take(rows),
             lengths=self.lengths[rows],
             groups=self.groups[rows],
+            mask=None if self.mask is None else self.mask[rows],
             starts=None if self.starts is None else self.starts[rows],
         )
 
@@ -127,11 +213,20 @@ def length_mask(lengths: np.ndarray, steps: int, device: torch.device) -> Tensor
 
 
 def to_float(frames: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """8-bit frames (N, T, H, W, C) to frames in [0, 1], float32 (N, T, C, H, W)."""
-    frames = torch.as_tensor(frames)
-    if device.type == "cuda" and not frames.is_cuda:
-        frames = frames.pin_memory()  # from where it is copied while the host goes on
-    return frames.to(device, non_blocking=True).permute(0, 1, 4, 2, 3).float() / 255
+    """8-bit frames (N, T, H, W, C) to frames in [0, 1], float32 (N, T, C, H, W); a series stays."""
+    x = torch.as_tensor(frames)
+    if device.type == "cuda" and not x.is_cuda:
+        x = x.pin_memory()  # from where it is copied while the host goes on
+    x = x.to(device, non_blocking=True)
+    return x if x.dim() == 3 else x.permute(0, 1, 4, 2, 3).float() / 255
+
+
+def restore(x: Tensor, standard: Standard | None) -> np.ndarray:
+    """See :meth:`Sequences.restore`."""
+    if x.dim() > 3:
+        return to_uint8(x)
+    series = x.cpu().numpy()
+    return series if standard is None else standard.undo(series)
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:

@@ -330,6 +330,8 @@ class _Training:
             return f"{self.world.size} processes train together"
         if (self.train.lengths < (self.config.window or self.train.steps)).any():
             return "the sequences differ in length"
+        if self.train.mask is not None and not self.train.mask.all():
+            return "values are missing"
         if self.config.objective != "elbo" or self.config.estimator != "analytic":
             return (
                 "only the objective 'elbo' with the analytic estimator reads no value on the host"
@@ -554,10 +556,9 @@ def _signals(second_acts: bool) -> Iterator[list[signal.Signals]]:
 
 
 def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
-    _, _, height, width, channels = train.x.shape
-    if (channels, height, width) != dsae.config.frame_shape:
+    if train.frame_shape != dsae.config.frame_shape:
         raise TrainingError(
-            f"the frames are {(channels, height, width)}, but the model's frame_shape is "
+            f"the frames are {train.frame_shape}, but the model's frame_shape is "
             f"{dsae.config.frame_shape}"
         )
     # Training runs without Pyro's own check of the values.

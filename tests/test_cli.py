@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ from click.testing import CliRunner
 
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import RECORDINGS, SOURCES, SequenceFile
+from pyro_dsae.datasets import READERS, RECORDINGS, SOURCES, SequenceFile
 from pyro_dsae.objectives import OBJECTIVES
 
 
@@ -159,7 +160,8 @@ def test_what_would_change_the_generative_model_is_one_line(
 
 
 def test_prepare_has_every_option_of_the_sources_and_no_other():
-    options = {name for cls in (SOURCES | RECORDINGS).values() for name in cls.options()}
+    made_by = (SOURCES | RECORDINGS | READERS).values()
+    options = {name for source in made_by for name in signature(source).parameters}
     found = {parameter.name for parameter in main.commands["prepare"].params}
     assert found == options | {"name", "out", "characters", "overwrite"}
 
@@ -237,7 +239,7 @@ def test_a_config_file_is_used_and_options_win(data, tmp_path):
         ("[model]\nsize = 1", "unknown option 'size'"),
         ('[training]\nepochs = "3"', "epochs is '3', but must be of type int"),
         ("model = 3", "model = 3, but it must be a table"),
-        ('preset = "big"', "preset is 'big', but must be one of: paper, gpu, small"),
+        ('preset = "big"', "preset is 'big', but must be one of: paper, gpu, small, series"),
         ("[model", "is no TOML file"),
     ],
 )

@@ -20,7 +20,9 @@ def test_a_config_survives_its_dictionary(name):
         ({"prior": "gru"}, "prior is 'gru'.*standard, lstm"),
         ({"likelihood": "poisson"}, "likelihood is 'poisson'.*normal"),
         ({"frame_shape": (3, 60, 64)}, r"\(3, 60, 64\).*multiples of 16"),
-        ({"frame_shape": (64, 64)}, r"\(64, 64\).*\(C, H, W\)"),
+        ({"frame_shape": (64, 64)}, r"\(64, 64\).*\(C, H, W\), or \(D,\)"),
+        ({"frame_shape": (3,), "dynamic_view": "colour"}, "dynamic_view is 'colour'.*use none"),
+        ({"frame_shape": (3,), "likelihood": "bernoulli"}, "'bernoulli'.*use normal or laplace"),
         ({"channels": (8, 8)}, "channels is .*four positive"),
         ({"static_dim": 0}, "static_dim is 0.*at least 1"),
         ({"static_dropout": 1.0}, "static_dropout is 1.0.*below 1"),
@@ -37,7 +39,7 @@ def test_a_bad_option_is_named_with_its_remedy(options, message):
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(ConfigError, match="preset is 'huge'.*paper, gpu, small"):
+    with pytest.raises(ConfigError, match="preset is 'huge'.*paper, gpu, small, series"):
         ModelConfig.preset("huge")
 
 

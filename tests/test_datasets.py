@@ -25,6 +25,7 @@ from pyro_dsae.datasets import (
 )
 from pyro_dsae.datasets.hdf5 import Factor, write
 from pyro_dsae.datasets.sprites import SHEETS
+from pyro_dsae.sequences import Standard
 
 GOLDEN = "9a90d76e1172c33b1a9e318a299657cecb9d9d19ddfd0d085e800b796a07a9f3"
 needs_sheets = pytest.mark.skipif(
@@ -424,6 +425,50 @@ def test_write_keeps_lengths_and_series(tmp_path):
         data.verify()
 
 
+def gaps(**changes):
+    """Two series of 4 steps of 3 channels, of which the first ends after 2; some values missing."""
+    mask = np.ones((2, 4, 3), bool)
+    mask[0, 2:] = mask[0, 0, 1] = mask[1, 2] = False
+    x = np.where(mask, 7, 0).astype(np.float32)
+    standard = Standard(("a", "b", "c"), np.float32([7, 5, 3]), np.float32([1, 2, 4]))
+    given = {"blocks": [x], "mask": mask, "standard": standard, "lengths": np.array([2, 4])}
+    return video(n=2, **{**given, "labels": np.empty((2, 0)), "factors": (), **changes})
+
+
+def test_a_series_is_read_by_its_standard_and_zero_where_it_is_masked(tmp_path):
+    with SequenceFile.open(write(tmp_path / "x.h5", **gaps())) as data:
+        data.verify()
+        found = data.take(np.array([1, 0]))
+        mask = gaps()["mask"][::-1]
+        assert np.array_equal(found.mask, mask)
+        assert np.array_equal(found.x, np.where(mask, np.float32([0, 1, 1]), 0))
+        assert found.origin["channels"] == ["a", "b", "c"]
+        other = Standard(data.standard.channels, np.float32([0, 0, 0]), np.float32([7, 7, 7]))
+        assert np.array_equal(data.take(np.array([0]), standard=other).x[0], mask[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"mask": np.ones((2, 4, 2), bool)},
+            r"/mask is bool \(2, 4, 2\), expected bool \(2, 4\) or",
+        ),
+        ({"mask": np.ones((2, 4, 3), bool)}, "sequence 0 has a length of 2, but .* step is 4"),
+        ({"lengths": np.array([2, 3])}, "sequence 1 has a length of 3, but .* step is 4"),
+        ({"blocks": [np.ones((2, 4, 3), np.float32)], "lengths": None}, "length of 4, .* is 2"),
+        (
+            {"blocks": [np.float32(np.arange(4) < [[2], [4]])[..., None].repeat(3, 2)]},
+            "values of sequence 0 are not zero where it is masked",
+        ),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_refused(changes, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        write(tmp_path / "x.h5", **gaps(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
 def posed(tmp_path, labels):
     """Write 4 sequences of 2 of 3 steps, with a pose each step."""
     frames = np.concatenate(video()["blocks"])
@@ -595,7 +640,7 @@ DAMAGE = {
     "group": (lambda f: replace(f, "group", [1]), r"/group has shape \(1,\), expected \(72,\)"),
     "ids": (lambda f: f["id"].__setitem__(1, f["id"][0]), "occurs twice"),
     "recipe": (lambda f: f.attrs.update(recipe="[1]"), "is damaged"),
-    "mask": (lambda f: f.__setitem__("mask", [True]), "has a /mask"),
+    "mask": (lambda f: f.__setitem__("mask", [True]), "/mask is bool"),
 }
 
 

@@ -63,7 +63,7 @@ def test_every_person_has_one_official_part():
 
 
 def test_the_split_within_persons_shares_persons_but_no_frame(file):
-    train, test = (file.split(part, "within-person") for part in ("train", "test"))
+    train, test = (file.split(part, "within-group") for part in ("train", "test"))
     assert set(file.groups[test]) <= set(file.groups[train])
 
     def frames(rows):

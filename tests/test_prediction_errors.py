@@ -1,5 +1,7 @@
 """The scores of predictions and completions, against known answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -79,11 +81,11 @@ def test_each_step_is_scored_over_the_sequences_that_have_it(dsae):
 
 def test_frames_after_the_context_do_not_change_its_prediction(dsae):
     sequences = part(4, shortest=STEPS)
-    drawn = predict(dsae, sequences.x[:, :2], 3)
+    drawn = predict(dsae, sequences, 2, 3)
     changed = sequences.x.copy()
     changed[:, 2:] = 0
     assert drawn.shape == (4, 3, 16, 32, 2)
-    assert (predict(dsae, changed[:, :2], 3) == drawn).all()
+    assert (predict(dsae, replace(sequences, x=changed), 2, 3) == drawn).all()
 
 
 @pytest.mark.parametrize(
@@ -102,18 +104,20 @@ def test_a_context_or_horizon_out_of_range_is_refused(context, horizon, message,
 @pytest.mark.parametrize("missing", [0.01, 0.3, 0.5, 0.99])
 def test_a_fraction_of_each_sequence_is_hidden_but_never_all(missing):
     lengths = np.array([1, 2, 3, 8, 8, 8])
-    observed = hide(lengths, missing)
-    assert not observed[np.arange(8) >= lengths[:, None]].any()
+    steps_there = np.arange(8) < lengths[:, None]
+    observed = hide(steps_there, missing)
+    assert not observed[~steps_there].any()
     for row, steps in zip(observed, lengths, strict=True):
         hidden = steps - row.sum()
         expected = np.clip(missing * steps, 1, steps - 1) if steps > 1 else 0
         assert abs(hidden - expected) <= 0.5
-    assert (hide(lengths, missing) == observed).all()
+    assert (hide(steps_there, missing) == observed).all()
 
 
 def test_each_step_can_be_hidden():
-    assert not hide(np.full(100, 4), 0.5, seed=1).all(axis=0).any()
-    assert (hide(np.full(100, 4), 0.5, seed=1) != hide(np.full(100, 4), 0.5, seed=2)).any()
+    whole = np.ones((100, 4), bool)
+    assert not hide(whole, 0.5, seed=1).all(axis=0).any()
+    assert (hide(whole, 0.5, seed=1) != hide(whole, 0.5, seed=2)).any()
 
 
 def test_the_nearest_observed_frame_is_the_one_before_or_the_first():
@@ -127,11 +131,12 @@ def test_the_errors_of_a_constant_completion_and_of_the_nearest_frame(constant):
     assert found.hidden == 2
     assert found.mse == pytest.approx((0 + 0.2**2) / 2)
     assert found.nearest_mse == pytest.approx((0.2**2 + 0.6**2) / 2)
+    assert found.mean_mse == pytest.approx((0.3**2 + 0.1**2) / 2)
 
 
 def test_completions_are_scored_over_the_hidden_frames_of_each_sequence_alone(dsae):
     sequences = part()
-    observed = hide(sequences.lengths, 0.4, seed=3)
+    observed = hide(sequences.observed(), 0.4, seed=3)
     squares = []
     for row, steps in enumerate(sequences.lengths):
         x = sequences.batch(np.array([row]), CPU)[0][:, :steps]
@@ -145,6 +150,6 @@ def test_completions_are_scored_over_the_hidden_frames_of_each_sequence_alone(ds
 
 def test_nothing_that_can_be_hidden_is_refused():
     with pytest.raises(ConfigError, match="missing is 1.0, but must be between 0 and 1"):
-        hide(np.array([4]), 1.0)
-    with pytest.raises(ConfigError, match="no sequence has two steps"):
-        hide(np.array([1, 1]), 0.5)
+        hide(np.ones((1, 4), bool), 1.0)
+    with pytest.raises(ConfigError, match="no sequence has two observations"):
+        hide(np.ones((2, 1), bool), 0.5)

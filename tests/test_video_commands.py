@@ -57,7 +57,7 @@ def test_a_set_like_kth_goes_from_its_archives_to_swaps_and_scores(folder):
     facts = json.loads(dsae("info", "kth.h5", "--json").output)
     assert facts["frame_shape"] == [1, 16, 32] and set(facts["splits"]) == {
         "official",
-        "within-person",
+        "within-group",
     }
     assert facts["skipped"]["cannot be decoded"] == 1
     dsae("fit", "kth.h5", "run", "--config", "tiny.toml")

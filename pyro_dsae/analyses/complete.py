@@ -1,4 +1,4 @@
-"""Hidden frames filled in from the observed ones, and how far from the truth they are."""
+"""Hidden values filled in from the observed ones, and how far from the truth they are."""
 
 from __future__ import annotations
 
@@ -6,79 +6,110 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_dsae.analyses.codes import batches, device_of
-from pyro_dsae.analyses.reconstruct import frame_errors
+from pyro_dsae.analyses.reconstruct import squared_errors
 from pyro_dsae.config import ConfigError
 from pyro_dsae.model import DSAE
-from pyro_dsae.sequences import Sequences, to_uint8
+from pyro_dsae.networks import per_value
+from pyro_dsae.sequences import Sequences
 
 
 @dataclass(frozen=True)
 class CompletionErrors:
-    """Mean squared errors a pixel in [0, 1]^2 over all hidden frames.
+    """Mean squared errors over all hidden values.
+
+    They are those of a pixel in [0, 1]^2, or of a value of a series in units of the channel's
+    variance.
 
     Args:
-        hidden: how many frames are hidden.
-        mse: of the completed frames.
-        nearest_mse: of the nearest observed frame before, or the first after where there is none.
+        hidden: how many frames, or values of a series, are hidden.
+        mse: of the completed ones.
+        nearest_mse: of the nearest observed one before, or the first after where there is none; of
+            a channel that is hidden all along, the mean of the train part.
+        mean_mse: of the mean of those observed in the sequence; else the same.
     """
 
     hidden: int
     mse: float
     nearest_mse: float
+    mean_mse: float
 
 
-def hide(lengths: np.ndarray, missing: float, seed: int = 0) -> np.ndarray:
-    """A mask (N, T) of the observed steps of sequences of these ``lengths`` (N,).
+def hide(observed: np.ndarray, missing: float, seed: int = 0) -> np.ndarray:
+    """``observed``, bool (N, T) or (N, T, D), without some of what is observed.
 
-    In each sequence random steps are hidden, ``missing`` of them, but one at least and never all.
+    In each sequence it is a random ``missing`` of it that is hidden, but one at least, never all.
 
     Raises:
-        ConfigError: when ``missing`` is not between 0 and 1, or all sequences have one step.
+        ConfigError: when ``missing`` is not between 0 and 1, or nothing can be hidden.
     """
     if not 0 < missing < 1:
         raise ConfigError(f"missing is {missing}, but must be between 0 and 1")
-    if lengths.max() < 2:
-        raise ConfigError(f"missing is {missing}, but no sequence has two steps to hide one of")
-    observed = np.arange(lengths.max()) < lengths[:, None]
+    left = observed.copy()
     rng = np.random.default_rng(seed)
-    for row, steps in zip(observed, lengths, strict=True):
-        count = min(max(1, round(missing * steps)), steps - 1)
-        row[rng.permutation(steps)[:count]] = False
-    return observed
+    for row in left.reshape(len(left), -1):
+        places = np.flatnonzero(row)
+        count = min(max(1, round(missing * len(places))), len(places) - 1)
+        row[rng.permutation(places)[:count]] = False
+    if (left == observed).all():
+        raise ConfigError(
+            f"missing is {missing}, but no sequence has two observations to hide one of"
+        )
+    return left
 
 
-def completion_errors(dsae: DSAE, sequences: Sequences, observed: np.ndarray) -> CompletionErrors:
-    """The errors over all frames that ``observed`` (N, T) hides. ``dsae`` is in eval mode."""
-    device, totals = device_of(dsae), np.zeros(2)
-    hidden = _hidden(sequences.lengths, observed)
+def completion_errors(dsae: DSAE, sequences: Sequences, left: np.ndarray) -> CompletionErrors:
+    """The errors over all that is observed but not ``left``, as :func:`hide` gives it.
+
+    ``dsae`` is in eval mode.
+    """
+    device, totals, count = device_of(dsae), np.zeros(3), 0
+    hidden = sequences.observed() & ~left
     for rows in batches(len(sequences)):
         x, _ = sequences.batch(rows, device)
-        x = x[:, : observed.shape[1]]
-        completed = dsae.complete(x, torch.from_numpy(observed[rows]).to(device))
-        nearest = torch.from_numpy(nearest_observed(observed[rows])).to(device)
-        scored = torch.from_numpy(hidden[rows]).to(device)
-        repeated = x.take_along_dim(nearest[..., None, None, None], dim=1)
-        for i, frames in enumerate((completed, repeated)):
-            totals[i] += frame_errors(frames, x)[scored].sum(dtype=torch.float64).item()
-    mse, nearest_mse = (totals / hidden.sum()).tolist()
-    return CompletionErrors(int(hidden.sum()), mse, nearest_mse)
+        mask, scored = (torch.from_numpy(part[rows]).to(device) for part in (left, hidden))
+        for i, filled in enumerate(
+            (dsae.complete(x, mask), forward_fill(x, mask), observed_mean(x, mask))
+        ):
+            errors, counts = squared_errors(filled, x, scored)
+            totals[i] += errors.sum(dtype=torch.float64).item()
+        count += int(counts.sum())
+    return CompletionErrors(int(hidden.sum()), *(totals / count).tolist())
 
 
-def complete(dsae: DSAE, sequences: Sequences, observed: np.ndarray) -> np.ndarray:
-    """uint8 frames (N, T, H, W, C) with those that ``observed`` (N, T) hides filled in."""
+def complete(
+    dsae: DSAE, sequences: Sequences, left: np.ndarray, sample: bool = False
+) -> np.ndarray:
+    """The sequences as they are stored, uint8 (N, T, H, W, C) or float32 (N, T, D), with all that
+    is not ``left``, bool (N, T) or (N, T, D), filled in; with ``sample``, by one draw."""
     device = device_of(dsae)
     x, _ = sequences.batch(np.arange(len(sequences)), device)
-    return to_uint8(dsae.complete(x[:, : observed.shape[1]], torch.from_numpy(observed).to(device)))
+    return sequences.restore(dsae.complete(x, torch.from_numpy(left).to(device), sample))
+
+
+def forward_fill(x: Tensor, mask: Tensor) -> Tensor:
+    """x (B, T, ...) with the nearest value in ``mask`` up to each step, or the first of all.
+
+    It is 0 where a channel has none.
+    """
+    nearest = torch.from_numpy(nearest_observed(mask.cpu().numpy())).to(x.device)
+    seen = torch.where(per_value(mask, x), x, 0)
+    return seen.take_along_dim(per_value(nearest, x), dim=1)
+
+
+def observed_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """The mean over time of the values of x (B, T, ...) in ``mask``, (B, 1, ...); 0 without any."""
+    held = per_value(mask, x)
+    return (x * held).sum(dim=1, keepdim=True) / held.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def nearest_observed(observed: np.ndarray) -> np.ndarray:
-    """For each step (N, T) the last observed one up to it, or the first of all where none is."""
-    steps = np.where(observed, np.arange(observed.shape[1]), -1)
-    before = np.maximum.accumulate(steps, axis=1)
+    """For each step (N, T) the last observed one up to it, or the first of all where none is.
+
+    The same for each channel of (N, T, D).
+    """
+    steps = np.arange(observed.shape[1]).reshape(-1, *(1,) * (observed.ndim - 2))
+    before = np.maximum.accumulate(np.where(observed, steps, -1), axis=1)
     return np.where(before < 0, observed.argmax(axis=1)[:, None], before)
-
-
-def _hidden(lengths: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    return ~observed & (np.arange(observed.shape[1]) < lengths[:, None])

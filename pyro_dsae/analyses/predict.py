@@ -10,24 +10,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pyro_dsae.analyses.codes import batches, device_of
-from pyro_dsae.analyses.reconstruct import frame_errors
+from pyro_dsae.analyses.complete import forward_fill
+from pyro_dsae.analyses.reconstruct import squared_errors
 from pyro_dsae.config import ConfigError
 from pyro_dsae.model import DSAE
-from pyro_dsae.sequences import Sequences, to_float, to_uint8
+from pyro_dsae.sequences import Sequences
 
 
 @dataclass(frozen=True)
 class PredictionErrors:
-    """Mean squared errors a pixel in [0, 1]^2, one for each step after the context.
+    """Mean squared errors, one for each step after the context.
 
-    A step is scored over the sequences that have it, and is None where none has.
+    They are those of a pixel in [0, 1]^2, or of a value of a series in units of the channel's
+    variance. A step is scored over the sequences that have it, and is None where none has.
 
     Args:
-        sequences: how many are longer than the context.
+        sequences: how many are longer than the context, and observed in it.
         mse: of the predicted frames.
-        repeat_mse: of the context's last frame, repeated.
+        repeat_mse: of the context's last frame, repeated: of each channel its last observed value.
     """
 
     sequences: int
@@ -59,23 +62,48 @@ def prediction_errors(
         raise ConfigError(f"horizon is {horizon}, but must be at least 1")
     horizon = longest - context if horizon is None else horizon
     scored = min(horizon, longest - context)
-    longer, device = np.flatnonzero(sequences.lengths > context), device_of(dsae)
-    totals = np.zeros((2, scored))
+    longer, device = predictable(sequences, context), device_of(dsae)
+    totals, counts = np.zeros((2, scored)), np.zeros(scored)
     for rows in batches(len(longer)):
+        seen, mask = _context(sequences, longer[rows], context, device)
         x, _ = sequences.batch(longer[rows], device)
-        truth = x[:, context : context + scored]
-        predicted = dsae.predict(x[:, :context], scored)
-        lengths = torch.from_numpy(sequences.lengths[longer[rows]]).to(device)
-        there = lengths.unsqueeze(-1) > torch.arange(context, context + scored, device=device)
-        for total, frames in zip(totals, (predicted, x[:, context - 1 : context]), strict=True):
-            errors = frame_errors(frames, truth) * there
+        observed = torch.from_numpy(sequences.observed()[longer[rows]]).to(device)
+        last = forward_fill(seen, observed[:, :context])[:, -1:]
+        ahead = slice(context, context + scored)
+        for total, frames in zip(totals, (dsae.predict(seen, scored, mask), last), strict=True):
+            errors, held = squared_errors(frames, x[:, ahead], observed[:, ahead])
             total += errors.sum(dim=0, dtype=torch.float64).cpu().numpy()
-    counts = (sequences.lengths[longer, None] > np.arange(context, context + scored)).sum(axis=0)
-    mse, repeat_mse = ([*map(float, total / counts)] for total in totals)
-    beyond = [None] * (horizon - scored)
-    return PredictionErrors(len(longer), mse + beyond, repeat_mse + beyond)
+        counts += held.sum(dim=0).cpu().numpy()
+    mse, repeat_mse = (
+        [error / count if count else None for error, count in zip(total, counts, strict=True)]
+        + [None] * (horizon - scored)
+        for total in totals.tolist()
+    )
+    return PredictionErrors(len(longer), mse, repeat_mse)
 
 
-def predict(dsae: DSAE, frames: np.ndarray, horizon: int) -> np.ndarray:
-    """uint8 context frames (N, T, H, W, C) to the next ones (N, horizon, H, W, C)."""
-    return to_uint8(dsae.predict(to_float(frames, device_of(dsae)), horizon))
+def predictable(sequences: Sequences, context: int) -> np.ndarray:
+    """Indices of the sequences that go on after ``context`` steps, and are observed in these."""
+    seen = sequences.observed()[:, :context].reshape(len(sequences), -1).any(axis=1)
+    return np.flatnonzero(seen & (sequences.lengths > context))
+
+
+def predict(
+    dsae: DSAE, sequences: Sequences, context: int, horizon: int, sample: bool = False
+) -> np.ndarray:
+    """The ``horizon`` frames after the first ``context`` ones, as they are stored: uint8
+    (N, horizon, H, W, C) or float32 (N, horizon, D); with ``sample``, one draw."""
+    rows = np.arange(len(sequences))
+    seen, mask = _context(sequences, rows, context, device_of(dsae))
+    return sequences.restore(dsae.predict(seen, horizon, mask, sample))
+
+
+def _context(
+    sequences: Sequences, rows: np.ndarray, context: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """The first ``context`` steps of sequences that are longer, and their mask."""
+    x, mask = sequences.batch(rows, device)
+    if mask is not None:
+        mask = mask[:, :context]
+        mask = None if mask.all() else mask
+    return x[:, :context], mask

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from pyro_dsae.analyses.codes import encode
+from pyro_dsae.analyses.codes import device_of
 from pyro_dsae.model import DSAE
-from pyro_dsae.sequences import Sequences, to_uint8
+from pyro_dsae.sequences import Sequences
 
 
-def swap(dsae: DSAE, sequences: Sequences, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def swap(
+    dsae: DSAE, sequences: Sequences, a: np.ndarray, b: np.ndarray, sample: bool = False
+) -> np.ndarray:
     """decode(f_a, z_b) of the sequences with indices ``a`` and ``b``, both (n,).
 
-    A sequence swapped with itself is its reconstruction. Returns uint8 frames (n, T, H, W, C), of
-    which those after the length of b say nothing. ``dsae`` is in eval mode.
+    A sequence swapped with itself is its reconstruction. Returns them as they are stored, uint8
+    (n, T, H, W, C) or float32 (n, T, D); what is after the length of b says nothing. ``dsae`` is in
+    eval mode. With ``sample`` the codes are one draw from q, not its means.
     """
-    f = encode(dsae, sequences.take(a)).f
-    z = encode(dsae, sequences.take(b)).z
-    return to_uint8(dsae.decode(f, z))
+    device = device_of(dsae)
+    f, _ = dsae.encode(*sequences.batch(a, device), sample)
+    _, z = dsae.encode(*sequences.batch(b, device), sample)
+    return sequences.restore(dsae.decode(f, z))

@@ -23,6 +23,7 @@ from torch import Tensor
 from pyro_dsae.analyses.codes import BATCH, batches, device_of, seeded
 from pyro_dsae.distributed import ALONE, World
 from pyro_dsae.model import DSAE
+from pyro_dsae.networks import observed_steps
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.sequences import Sequences
 
@@ -124,7 +125,7 @@ def elbo_parts(
             totals[name] = totals.get(name, 0) + value.double()
         f, z = dsae.encode(x, mask)
         means["f"].append(f)
-        means["z"].append(z.flatten(0, 1) if mask is None else z[mask])
+        means["z"].append(z.flatten(0, 1) if mask is None else z[observed_steps(mask)])
     active = {
         f"active_{name}": active_units(torch.cat(values), world) for name, values in means.items()
     }

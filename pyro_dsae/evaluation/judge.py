@@ -258,10 +258,9 @@ def hits(logits: Mapping[str, Tensor], targets: Mapping[str, np.ndarray]) -> dic
 
 def check_frames(judge: Judge, sequences: Sequences) -> None:
     """Raise JudgeError when the sequences have other frames than the judge was made for."""
-    _, _, height, width, channels = sequences.x.shape
-    if (channels, height, width) != judge.config.frame_shape:
+    if sequences.frame_shape != judge.config.frame_shape:
         raise JudgeError(
-            f"the frames are {(channels, height, width)}, but the judge's frame_shape is "
+            f"the frames are {sequences.frame_shape}, but the judge's frame_shape is "
             f"{judge.config.frame_shape}; use a judge that dsae judge trained on these data"
         )
 

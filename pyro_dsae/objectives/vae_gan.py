@@ -74,6 +74,11 @@ class VAEGAN(Objective):
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
         super().__init__(dsae, config, sequences)
+        if dsae.config.of_series:
+            raise ConfigError(
+                f"objective is 'vae-gan', but frame_shape {dsae.config.frame_shape} is that of a "
+                "series, and its discriminators are for pictures; use elbo, for example"
+            )
         # Half as wide as the encoder: it sees four times as many frames.
         channels = [max(1, width // 2) for width in dsae.config.channels]
         self.networks["video"] = VideoDiscriminator(

@@ -1,0 +1,64 @@
+"""Which sequences are for training and which for testing."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pyro_dsae.datasets.hdf5 import DataError
+from pyro_dsae.datasets.source import OptionError
+
+PARTS = ("train", "validation", "test")
+EARLY, LATE = 0.6, 2 / 3  # of a group's sequences: train up to the one, test from the other
+
+
+def drawn(groups: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarray]:
+    """Parts "train" and "test", the latter with ``fraction`` of the groups (N,), seeded.
+
+    Raises OptionError unless both get a group.
+    """
+    names = np.random.default_rng(seed).permutation(np.unique(groups))
+    count = round(fraction * len(names))
+    if not 0 < count < len(names):
+        raise OptionError(
+            f"test-fraction = {fraction} of {len(names)} groups is {count}, but both parts need "
+            "one; choose another fraction, or bring more"
+        )
+    test = np.isin(groups, names[:count])
+    return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+
+
+def within_groups(groups: np.ndarray) -> dict[str, np.ndarray] | None:
+    """Parts "train" and "test" that share all groups: early and late sequences of each (N,).
+
+    What lies between is in neither, as neighbours may overlap. None where no group has enough.
+    """
+    train, test = [], []
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        train += rows[: int(np.ceil(EARLY * len(rows)))].tolist()
+        test += rows[int(np.ceil(LATE * len(rows))) :].tolist()
+    return {"train": np.sort(train), "test": np.sort(test)} if test else None
+
+
+def named(where: str, names: Sequence[str], groups: np.ndarray) -> dict[str, np.ndarray]:
+    """The indices of each part that ``names`` (N,) names.
+
+    where: what gives the names, for the errors. groups: (N,), none of which may be in two parts.
+    Raises DataError for another name, for no sequence to train or to test, and for a group that is
+    torn apart.
+    """
+    found = {part: np.flatnonzero(np.asarray(names) == part) for part in PARTS}
+    for name in names:
+        if name not in PARTS:
+            raise DataError(f"{where} is {name!r}, but must be one of: {', '.join(PARTS)}")
+    for part in ("train", "test"):
+        if not found[part].size:
+            raise DataError(f"{where} names no sequence for {part}")
+    for group in np.unique(groups):
+        held = {names[n] for n in np.flatnonzero(groups == group)}
+        if len(held) > 1:
+            raise DataError(
+                f"{where} tears a group of {(groups == group).sum()} sequences apart, into "
+                f"{' and '.join(sorted(held))}; choose other parts, or another group"
+            )
+    return {part: rows for part, rows in found.items() if rows.size}

@@ -1,0 +1,397 @@
+"""Series that are read: tables, arrays, MSD-Benchmark's files, and what packages carry."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from pyro_dsae.cli.main import main
+from pyro_dsae.datasets import DataError, OptionError, SequenceFile, msd, prepare
+
+HEAD = "name,hour,site,mood,heat,wind\n"
+TABLE = (
+    HEAD
+    + "\n".join(
+        [
+            "a,0,north,calm,1,10",
+            "a,1,north,calm,,20",
+            "a,2,north,wild,3,NA",
+            "b,5,south,calm,5,50",
+            "b,6,south,wild,,",
+            "c,0,north,wild,7,70",
+            "c,2.5,north,wild,9,90",
+            "c,3,north,calm,,",
+        ]
+    )
+    + "\n"
+)
+NAMED = {"sequence_id": "name", "time": "hour", "static": ["site"], "dynamic": ["mood"]}
+
+
+def from_table(tmp_path, text=TABLE, **options):
+    source = tmp_path / "mine.csv"
+    source.write_text(text)
+    out = tmp_path / "mine.h5"
+    prepare("table", out, source=str(source), **{**NAMED, "test_fraction": 0.34, **options})
+    return SequenceFile.open(out)
+
+
+def test_a_table_becomes_ragged_series_with_masks(tmp_path):
+    with from_table(tmp_path) as data:
+        data.verify()
+        assert data.name == "mine" and data.ids == ["a", "b", "c"]
+        assert data.frame_shape == (2,) and data.standard.channels == ("heat", "wind")
+        assert data.lengths.tolist() == [3, 1, 2]  # without rows at the end that have no value
+        assert data.read([0])[0].tolist() == [[1, 10], [0, 20], [3, 0]]
+        assert data.mask(np.array([0, 1])).tolist() == [
+            [[True, True], [False, True], [True, False]],
+            [[True, True], [False, False], [False, False]],
+        ]
+        (site,), (mood,) = data.factors, data.step_factors
+        assert (site.role, site.classes) == ("static", ("north", "south"))
+        assert (mood.role, mood.classes) == ("dynamic", ("calm", "wild"))
+        assert data.labels(["site"])[:, 0].tolist() == [0, 1, 0]
+        assert data.step_labels(["mood"])[..., 0].tolist() == [[0, 0, 1], [0, 0, 0], [1, 1, 0]]
+
+
+def test_a_table_is_measured_by_its_train_part_alone(tmp_path):
+    text = TABLE.replace("hour,", "hour,part,").replace("a,", "a,0,", 1)
+    rows = [line.split(",") for line in TABLE.splitlines()[1:]]
+    parts = {"a": "train", "b": "test", "c": "train"}
+    text = "name,hour,part,site,mood,heat,wind\n" + "\n".join(
+        ",".join([row[0], row[1], parts[row[0]], *row[2:]]) for row in rows
+    )
+    with from_table(tmp_path, text, split="part") as data:
+        assert data.split("train").tolist() == [0, 2] and data.split("test").tolist() == [1]
+        assert data.standard.mean == pytest.approx(
+            [np.mean([1, 3, 7, 9]), np.mean([10, 20, 70, 90])]
+        )
+        assert data.standard.scale == pytest.approx(
+            [np.std([1, 3, 7, 9]), np.std([10, 20, 70, 90])]
+        )
+        train = data.sequences("train")
+        values = train.x[train.mask.any(-1)]
+        assert abs(train.x.sum((0, 1)) / train.mask.sum((0, 1))).max() < 1e-6
+        assert len(values) == 5
+
+
+def long_table(people: int = 4, recordings: int = 6, steps: int = 10) -> str:
+    rows = ["id,t,who,what,x"]
+    for person in range(people):
+        for n in range(recordings):
+            for t in range(steps):
+                rows.append(f"p{person}r{n},{t},{person + 8},w{n % 2},{person + n + t}")
+    return "\n".join(rows)
+
+
+def test_a_group_is_in_one_part_and_windows_overlap(tmp_path):
+    columns = {"sequence_id": "id", "time": "t", "static": ["who"], "dynamic": ["what"]}
+    options = {**columns, "group": "who", "window": 4, "stride": 2, "test_fraction": 0.25}
+    with from_table(tmp_path, long_table(), **options) as data:
+        assert len(data) == 4 * 6 * 4 and data.ids[:3] == ["p0r0/0", "p0r0/2", "p0r0/4"]
+        assert data.read([1])[0, :, 0].tolist() == [2, 3, 4, 5]
+        who, what = data.factors  # what is one class in every window
+        assert who.classes == ("8", "9", "10", "11")  # in the order of the numbers
+        assert what.role == "dynamic" and data.step_factors == ()
+        train, test = data.split("train"), data.split("test")
+        assert len(test) == 24 and not set(data.groups[train]) & set(data.groups[test])
+        early, late = (data.split(part, "within-group") for part in ("train", "test"))
+        assert set(data.groups[early]) == set(data.groups[late]) == set(range(4))
+        assert not set(early) & set(late)
+
+
+BAD = {
+    "time in words": (TABLE.replace("a,1,", "a,one,"), {}, "line 3: hour is 'one'.*a number"),
+    "unsorted time": (TABLE.replace("a,2,", "a,0.5,"), {}, r"line 4: hour is '0.5'.*\(1\); sort"),
+    "time twice": (
+        TABLE.replace("a,1,", "a,0,"),
+        {},
+        "line 3: hour is '0', but must be a number abo",
+    ),
+    "no time": (TABLE.replace("a,1,", "a,,"), {}, "line 3: hour is ''"),
+    "an id again": (TABLE + "a,9,north,calm,1,1\n", {}, "line 10: sequence 'a' starts again"),
+    "no id": (TABLE.replace("a,1,", ",1,"), {}, "line 3: name is empty"),
+    "static that varies": (
+        TABLE.replace("a,1,north", "a,1,south"),
+        {},
+        "line 3: site of sequence 'a' is 'south', but 'north' in line 2.*--dynamic",
+    ),
+    "all missing": (
+        TABLE + "d,0,north,calm,,\n",
+        {},
+        r"sequence 'd' \(line 10\) has no value in any row; leave it out",
+    ),
+    "a word": (TABLE.replace("5,50", "5,much"), {}, "line 5: wind is 'much', but must be a number"),
+    "infinite": (TABLE.replace("5,50", "5,inf"), {}, "line 5: wind is 'inf', but must be a number"),
+    "no rows": (HEAD, {}, "has no rows"),
+    "empty": ("", {}, "has no column 'name'|has no rows"),
+    "short row": (TABLE + "d,0\n", {}, "line 10: has not 6 cells"),
+    "one name twice": (TABLE.replace("wind", "heat"), {}, "two columns have one name"),
+    "one group": (TABLE, {"test_fraction": 0.1}, "test-fraction = 0.1 of 3 groups is 0"),
+    "no column": (
+        TABLE,
+        {"static": ["place"]},
+        "has no column 'place'; its columns are name, hour",
+    ),
+    "no values": (
+        TABLE,
+        {"static": ["site", "heat"], "dynamic": ["mood", "wind"]},
+        "no columns left",
+    ),
+    "other part": (
+        TABLE,
+        {"split": "site", "static": []},
+        "site is 'north', but must be one of: tr",
+    ),
+    "no window": (TABLE, {"stride": 2}, "stride is 2, but there is no window"),
+    "short window": (TABLE, {"window": 1}, "window = 1 is out of range"),
+}
+
+
+@pytest.mark.parametrize(("text", "options", "message"), BAD.values(), ids=BAD)
+def test_a_table_that_cannot_be_used_is_one_line_and_leaves_nothing(
+    text, options, message, tmp_path
+):
+    with pytest.raises(DataError, match=message) as caught:
+        from_table(tmp_path, text, **options)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_a_table_that_is_not_there_or_named_by_half_is_one_line(tmp_path):
+    call = ["prepare", "table", str(tmp_path / "out.h5"), "--source", str(tmp_path / "no.csv")]
+    result = CliRunner().invoke(main, call)
+    assert result.exit_code == 2 and "table needs the option 'sequence_id'" in result.stderr
+    result = CliRunner().invoke(main, [*call, "--sequence-id", "a", "--time", "b"])
+    assert result.exit_code == 1 and "no.csv: cannot be read as CSV" in result.stderr
+    result = CliRunner().invoke(main, [*call, "--characters", "3"])
+    assert result.exit_code == 2 and "table takes no option 'characters'" in result.stderr
+
+
+def arrays(tmp_path, **held):
+    source = tmp_path / "mine.npz"
+    np.savez(source, **held)
+    prepare("arrays", tmp_path / "mine.h5", source=str(source), overwrite=True)
+    return SequenceFile.open(tmp_path / "mine.h5")
+
+
+def test_arrays_of_series_keep_all_that_is_named(tmp_path):
+    x = np.random.default_rng(0).normal(size=(6, 4, 3))
+    x[0, 1, 2] = np.nan
+    mask = np.isfinite(x)
+    mask[5, 0, 0] = False
+    length = np.array([4, 4, 4, 4, 4, 3])
+    with arrays(
+        tmp_path,
+        x=x,
+        mask=mask,
+        length=length,
+        id=[f"n{n}" for n in range(6)],
+        split=["train"] * 4 + ["test"] * 2,
+        static_who=["u", "v", "u", "v", "u", "v"],
+        dynamic_phase=np.arange(24).reshape(6, 4) % 2,
+    ) as data:
+        data.verify()
+        assert data.ids[2] == "n2" and data.split("test").tolist() == [4, 5]
+        found = data.mask(np.arange(6))
+        assert not found[5, 3].any() and not found[0, 1, 2] and not found[5, 0, 0]
+        assert np.allclose(data.read(np.arange(6))[found], x[found])
+        assert data.labels(["who"])[:, 0].tolist() == [0, 1] * 3
+        assert data.step_labels(["phase"])[5, :, 0].tolist() == [0, 1, 0, 0]  # zero after length
+
+
+def test_arrays_of_frames_are_a_video(tmp_path):
+    x = np.random.default_rng(0).integers(1, 256, (5, 3, 16, 16, 1), dtype=np.uint8)
+    with arrays(tmp_path, x=x, length=np.array([3, 2, 3, 3, 3]), static_who=np.arange(5)) as data:
+        data.verify()
+        assert data.frame_shape == (1, 16, 16) and data.attrs["modality"] == "video"
+        assert np.array_equal(data.read([0])[0], x[0]) and not data.read([1])[0, 2].any()
+        assert len(data.split("train")) == 4
+
+
+SERIES = np.zeros((6, 4, 3))
+NAN = np.where(np.arange(3) == 1, np.nan, SERIES)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"y": SERIES}, "has no array x; it has y"),
+        ({"x": SERIES[0]}, r"x is float64 \(4, 3\), expected uint8"),
+        ({"x": SERIES.astype(int)}, "x is int64"),
+        ({"x": SERIES[:0]}, "so there is no sequence"),
+        ({"x": NAN, "mask": np.ones_like(NAN, bool)}, r"x\[0, 0, 1\] is NaN, but mask says"),
+        ({"x": SERIES + np.inf}, "infinite values; use NaN"),
+        ({"x": SERIES * np.nan}, "'sequence00000' has no value at all; leave it out"),
+        ({"x": NAN}, "channel 1 has no value in the train part"),
+        ({"x": SERIES, "length": [4] * 5 + [9]}, "length 9 is out of range, expected 1 to 4"),
+        ({"x": SERIES, "id": ["n"] * 6}, "id 'n' occurs twice"),
+        ({"x": SERIES, "static_who": [1, 2]}, r"static_who has shape \(2,\), expected \(6,\)"),
+        ({"x": SERIES, "labels": [1] * 6}, "has an array 'labels'; known are x, length"),
+        ({"x": SERIES, "split": ["dev"] * 6}, "split is 'dev', but must be one of: train"),
+        ({"x": SERIES, "group": [1] * 6}, "test-fraction = 0.2 of 1 groups is 0"),
+        (
+            {"x": SERIES, "group": [1] * 6, "split": ["train"] * 3 + ["test"] * 3},
+            "split tears a group of 6 sequences apart, into test and train",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_one_line(held, message, tmp_path):
+    with pytest.raises(DataError, match=message) as caught:
+        arrays(tmp_path, **held)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_what_is_no_npz_file_or_pickled_is_refused(tmp_path):
+    (tmp_path / "a.npz").write_text("text")
+    with pytest.raises(DataError, match="cannot be read as .npz"):
+        prepare("arrays", tmp_path / "out.h5", source=str(tmp_path / "a.npz"))
+    with pytest.raises(DataError, match="cannot be read as .npz"):
+        arrays(tmp_path, x=np.array([{}], dtype=object))
+
+
+# MSD-Benchmark
+
+
+def msd_file(path: Path, data: np.ndarray) -> np.ndarray:
+    """A file as their tutorial writes one; returns the labels."""
+    n = len(data)
+    labels = np.stack([np.arange(n) % 3, np.arange(n) % 2, np.zeros(n, int)], axis=1)
+    classes = {
+        "colour": {"index": 0, "type": "static", "values": {"red": 0, "green": 1, "blue": 2}},
+        "turn": {"index": 1, "type": "dynamic", "values": {"left": 0, "right": 1}},
+        "unused": {"index": 2, "type": "static", "values": {"one": 0}},
+    }
+    for name, about in classes.items():
+        about.update(n_classes=len(about["values"]), ignore=name == "unused")
+    with h5py.File(path, "w") as file:
+        file["data"], file["labels"] = data, labels.astype(np.int32)
+        file["train_indices"], file["val_indices"], file["test_indices"] = [4, 0, 2], [1], [5, 3]
+        file.attrs["classes"] = json.dumps(classes)
+    return labels
+
+
+@pytest.mark.parametrize("kind", ["video", "series"])
+def test_a_file_of_msd_benchmark_goes_in_and_out_unchanged(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (6, 5, 3, 16, 32), dtype=np.uint8)
+    data = data if kind == "video" else rng.normal(size=(6, 5, 7)).astype(np.float32)
+    labels = msd_file(tmp_path / "theirs.h5", data)
+    prepare("msd", tmp_path / "ours.h5", source=str(tmp_path / "theirs.h5"))
+    with SequenceFile.open(tmp_path / "ours.h5") as file:
+        file.verify()
+        assert file.frame_shape == (data.shape[2:] if kind == "video" else (7,))
+        assert [factor.name for factor in file.factors] == ["colour", "turn"]
+        assert file.factors[0].classes == ("red", "green", "blue")
+        assert file.split("train").tolist() == [0, 2, 4]
+        assert file.split("validation").tolist() == [1]
+    result = CliRunner().invoke(
+        main, ["export", "msd", str(tmp_path / "ours.h5"), str(tmp_path / "back.h5")]
+    )
+    assert result.exit_code == 0, result.output
+    with h5py.File(tmp_path / "back.h5") as back:
+        assert back["data"].dtype == data.dtype and np.array_equal(back["data"], data)
+        assert np.array_equal(back["labels"], labels[:, :2])
+        assert back["test_indices"][:].tolist() == [3, 5]
+        classes = json.loads(back.attrs["classes"])
+    assert classes["turn"] == {
+        "index": 1,
+        "type": "dynamic",
+        "n_classes": 2,
+        "ignore": False,
+        "values": {"left": 0, "right": 1},
+    }
+
+
+def test_what_msd_benchmark_has_no_place_for_is_refused(tmp_path):
+    with from_table(tmp_path) as data, pytest.raises(DataError, match="no place"):
+        msd.export(data, tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_what_is_no_file_of_msd_benchmark_is_one_line(tmp_path):
+    with from_table(tmp_path):
+        pass
+    for source in (tmp_path / "mine.csv", tmp_path / "mine.h5", tmp_path / "absent.h5"):
+        with pytest.raises(DataError, match="is no file of MSD-Benchmark"):
+            prepare("msd", tmp_path / "out.h5", source=str(source))
+
+
+# What packages carry
+
+
+def utterances(folder: Path, lines: dict[str, str]) -> str:
+    folder.mkdir(exist_ok=True)
+    for part, text in lines.items():
+        (folder / f"JapaneseVowels_{part}.ts").write_text(f"#note\n@dimensions 12\n@data\n{text}")
+    return str(folder)
+
+
+def spoken(steps: int, speaker: int) -> str:
+    return ":".join([",".join(map(str, np.arange(steps) + c)) for c in range(12)] + [str(speaker)])
+
+
+def test_japanese_vowels_are_read_from_their_files(tmp_path):
+    text = {
+        "TRAIN": "\n".join([spoken(7, 1), spoken(5, 2), spoken(6, 1)]),
+        "TEST": "\n".join([spoken(4, 2), spoken(3, 1)]),
+    }
+    source = utterances(tmp_path / "files", text)
+    prepare("japanese-vowels", tmp_path / "jv.h5", source=source)
+    with SequenceFile.open(tmp_path / "jv.h5") as data:
+        assert data.lengths.tolist() == [7, 5, 6, 4, 3]
+        assert data.read([1])[0, :5].tolist() == (np.arange(5)[:, None] + np.arange(12)).tolist()
+        assert data.labels(["speaker"])[:, 0].tolist() == [0, 1, 0, 1, 0]
+        assert data.split("test").tolist() == [3, 4]
+    bad = {
+        "1,2:3:1": "utterance 0 is damaged",
+        "": "has no utterances",
+        spoken(3, 1).replace("1", "one"): "utterance 0 is damaged",
+    }
+    for line, message in bad.items():
+        source = utterances(tmp_path / "files", {"TRAIN": line})
+        with pytest.raises(DataError, match=message):
+            prepare("japanese-vowels", tmp_path / "bad.h5", source=source)
+    with pytest.raises(DataError, match="absent: no such folder; --source holds Japanese"):
+        prepare("japanese-vowels", tmp_path / "bad.h5", source=str(tmp_path / "absent"))
+
+
+def test_a_watch_file_that_is_not_the_published_one_is_not_unpickled(tmp_path):
+    np.save(tmp_path / "watch_dataset.npy", np.array({"X": []}, dtype=object))
+    with pytest.raises(DataError, match="sha256 is .*pickled objects"):
+        prepare("watch", tmp_path / "out.h5", source=str(tmp_path))
+    with pytest.raises(OptionError, match="window = 900 is out of range"):
+        prepare("watch", tmp_path / "out.h5", window=900)
+
+
+@pytest.mark.skipif(find_spec("aeon") is None, reason="aeon is not installed: pip --no-deps aeon")
+def test_japanese_vowels_as_published(tmp_path):
+    prepare("japanese-vowels", tmp_path / "jv.h5")
+    with SequenceFile.open(tmp_path / "jv.h5") as data:
+        assert (len(data.split("train")), len(data.split("test"))) == (270, 370)
+        assert (data.lengths.min(), data.lengths.max()) == (7, 29)
+        assert np.bincount(data.labels(["speaker"])[:270, 0]).tolist() == [30] * 9
+
+
+@pytest.mark.skipif(
+    find_spec("seglearn") is None, reason="seglearn is not installed: pip --no-deps"
+)
+def test_watch_as_published(tmp_path):
+    prepare("watch", tmp_path / "watch.h5")
+    with SequenceFile.open(tmp_path / "watch.h5") as data:
+        assert data.frame_shape == (6,) and (data.lengths == 50).all()
+        assert [len(factor.classes) for factor in data.factors] == [10, 2, 7]
+        train, test = data.split("train"), data.split("test")
+        for part in (train, test):  # fully crossed in both
+            labels = data.labels(["subject", "side", "exercise"])[part]
+            assert len(np.unique(labels, axis=0)) == 140
+        starts = [int(name.split("-")[1]) for name in data.ids]
+        for group in range(3):
+            early = [starts[n] for n in train if data.groups[n] == group]
+            late = [starts[n] for n in test if data.groups[n] == group]
+            assert max(early) + 50 <= min(late)
