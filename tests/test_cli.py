@@ -83,7 +83,7 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
     [
         (["--guide", "fool"], 2, "'full', 'factorized', 'framewise'"),
         (["--prior", "gru"], 2, "'standard', 'lstm'"),
-        (["--preset", "huge"], 2, "'paper', 'small'"),
+        (["--preset", "huge"], 2, "'paper', 'gpu', 'small'"),
         (["--scale", "0"], 2, "scale is 0.0"),
         (["--likelihood", "bernoulli", "--learn-scale"], 2, "learn_scale is True"),
         (["--kl-f-weight", "0"], 2, "kl_f_weight is 0.0"),
