@@ -122,7 +122,7 @@ def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generati
     assert dsae(*call).exit_code == 0
     first, second = load(generative), load(run)
     assert second.config == replace(
-        first.config, guide="full", static_dropout=0.0, dynamic_view="none"
+        first.config, guide="full", static_dropout=0.0, dynamic_view="none", shared_encoder=True
     )
     assert all(
         torch.equal(value, first.model.state_dict()[name])
