@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -191,7 +192,7 @@ def test_the_part_validation_has_the_sequences_that_training_did_not_see(run, da
         rows = [file.ids.index(name) for name in ids]
         assert len(seen) + len(held) == 81 and set(file.groups[rows]) == set(held.groups)
     assert len(ids) == len(held) == 27
-    f, z = model.encode(held.batch(np.arange(27), "cpu")[0])
+    f, z = model.encode(held.batch(np.arange(27), torch.device("cpu"))[0])
     np.testing.assert_allclose(codes["f"], f.numpy(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(codes["z"], z.numpy(), rtol=1e-4, atol=1e-5)
 
