@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import TINY, write_drawings
 from pyro_dsae import DSAE, ConfigError, ModelConfig, TrainingConfig, TrainingError, fit, training
-from pyro_dsae.datasets import Factor, SequenceFile, hdf5
+from pyro_dsae.datasets import Factor, SequenceFile, hdf5, series
 
 STEPS = 70  # above 64 a file has several chunks a sequence
 CONFIG = TrainingConfig(epochs=2, batch_size=4, validation_fraction=0.2)
@@ -161,3 +161,33 @@ def test_a_rate_of_static_dropout_is_the_same_as_a_tensor():
         torch.manual_seed(3)
         drawn.append(dsae.guide(x)[0])
     assert torch.equal(*drawn)
+
+
+def test_a_series_with_gaps_is_cut_and_read_from_its_file_as_from_memory(tmp_path):
+    """And no window of it is without an observation."""
+    random = np.random.default_rng(0)
+    values = [random.normal(3, 2, (steps, 2)) for steps in (30, 12, 25, 4, 30)]
+    for one in values:
+        one[:-1][random.random(len(one) - 1) < 0.9] = np.nan  # most steps, but never the last
+        one[random.random(one.shape) < 0.2] = np.nan
+        one[-1, 0] = 1
+    series.write(
+        tmp_path / "x.h5",
+        values,
+        ids=list("abcde"),
+        channels=["u", "v"],
+        splits={"official": {"train": np.arange(1, 5)}},
+        groups=np.arange(5),
+        **dict.fromkeys(("name", "source", "licence", "attribution", "citation"), "drawn"),
+        recipe={},
+    )
+    with SequenceFile.open(tmp_path / "x.h5") as file:
+        whole, stored = (file.sequences("train", in_memory=held) for held in (True, False))
+        rows = np.arange(len(whole))
+        for seed in range(20):
+            pairs = [(whole, stored), (whole.windows(5, seed), stored.windows(5, seed))]
+            for in_memory, in_file in pairs:
+                (x, mask), (y, also_mask) = (each.batch(rows, CPU) for each in (in_memory, in_file))
+                assert torch.equal(x, y) and torch.equal(mask, also_mask)
+                assert mask.flatten(1).any(dim=1).all() and not x[~mask].any()
+                assert np.array_equal(in_memory.observed(), mask.numpy())

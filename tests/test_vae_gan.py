@@ -62,3 +62,8 @@ def test_samples_leave_the_running_statistics_of_the_decoder(frames):
 def test_a_bad_weight_is_named():
     with pytest.raises(ConfigError, match="gan is -1.0.*negative"):
         VAEGAN.Options(gan=-1.0)
+
+
+def test_a_series_is_refused():
+    with pytest.raises(ConfigError, match="objective is 'vae-gan', but .* series"):
+        objective_of("vae-gan", tiny_model(frame_shape=(3,)))
