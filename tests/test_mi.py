@@ -49,6 +49,8 @@ def test_codes_that_views_do_not_change_have_the_least_contrast(shared, frames, 
 
 
 def test_without_a_view_there_is_nothing_to_contrast():
+    with pytest.raises(ConfigError, match=r"objective is 'mi'.*\(4,\).*use elbo"):
+        objective_of("mi", tiny_model(frame_shape=(4,)))
     with pytest.raises(ConfigError, match="dynamic_view is 'none'.*use 'colour'"):
         objective_of("mi", tiny_model())
     with pytest.raises(ConfigError, match="temperature is 0.0.*positive"):

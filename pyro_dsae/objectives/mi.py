@@ -77,6 +77,11 @@ class MutualInformation(Objective):
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
         super().__init__(dsae, config, sequences)
+        if dsae.config.of_series:
+            raise ConfigError(
+                f"objective is 'mi', but frame_shape {dsae.config.frame_shape} is that of a "
+                "series, of which there are no views; use elbo, for example"
+            )
         if dsae.guide.view is None:
             raise ConfigError(
                 "dynamic_view is 'none', but objective 'mi' contrasts z with that of a view; use "
