@@ -10,7 +10,7 @@ import click
 
 from columns import EXACT, JUDGED_SWAPS, Column, at, attributes
 from pyro_dsae.evaluation.judge import MOTION
-from study import Cell, Plan, Study, Table, carry_out, plan_options
+from study import Cell, Plan, Study, Table, carry_out, judge_option, plan_options
 
 ABOUT = """\
 `small` as it is, and the best recipe for data of which nothing can be declared to be appearance.
@@ -46,11 +46,7 @@ TABLES = (
 @click.argument("moving_shapes", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("toy_sprites", type=click.Path(dir_okay=False, path_type=Path))
 @plan_options(minutes=30)
-@click.option(
-    "--judge",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Of SPRITES, trained where it is not there; RUNS/judge.safetensors if left out.",
-)
+@judge_option
 def main(
     sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path | None, **plan: Any
 ) -> None:

@@ -12,7 +12,7 @@ from columns import EXACT, JUDGED_SWAPS, Column, at, attributes, percent
 from pyro_dsae.evaluation.judge import MOTION
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.priors import PRIORS
-from study import Cell, Plan, Study, Table, carry_out, plan_options
+from study import Cell, Plan, Study, Table, carry_out, judge_option, plan_options
 
 ABOUT = """\
 Models trained on Sprites with one preset under one budget, for every guide and prior. A swap is the
@@ -110,11 +110,7 @@ TABLES = (
 @click.command()
 @click.argument("data", type=click.Path(dir_okay=False, path_type=Path))
 @plan_options(minutes=10)
-@click.option(
-    "--judge",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Trained where it is not there; RUNS/judge.safetensors if left out.",
-)
+@judge_option
 def main(data: Path, judge: Path | None, **plan: Any) -> None:
     """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
     judge = judge or plan["runs"] / "judge.safetensors"

@@ -22,7 +22,7 @@ from columns import Column
 from pages import command, commit, mean_and_sd, table
 from pyro_dsae import CheckpointError, ConfigError, ModelConfig, TrainingConfig
 from pyro_dsae.checkpoint import write_whole
-from pyro_dsae.cli.options import device_option, part_option
+from pyro_dsae.cli.options import device_option, part_option, together
 from pyro_dsae.datasets import DataError, SequenceFile
 from pyro_dsae.evaluation.judge import JudgeError, check_accuracy, load_judge
 from pyro_dsae.evaluation.report import EVALUATION, weights_sha256
@@ -138,7 +138,7 @@ def plan_options(minutes: float, seeds: int = 3, jobs: int = 2) -> Callable:
         for dir_okay in (False, True)
     )
     count, shown = click.IntRange(min=1), {"show_default": True}
-    given = (
+    return together(
         click.argument("runs", type=folder),
         click.argument("out", type=file),
         click.option("--minutes", default=float(minutes), **shown, help="To train each run."),
@@ -154,12 +154,12 @@ def plan_options(minutes: float, seeds: int = 3, jobs: int = 2) -> Callable:
         device_option,
     )
 
-    def add(command: Callable) -> Callable:
-        for option in reversed(given):
-            command = option(command)
-        return command
 
-    return add
+judge_option = click.option(
+    "--judge",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Of sprites, trained where it is not there; RUNS/judge.safetensors if left out.",
+)
 
 
 @dataclass(frozen=True)

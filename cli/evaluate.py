@@ -63,13 +63,13 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     from pyro_dsae.evaluation.probes import Target, draw_parts, probe
 
     file, dsae = opened.file, opened.dsae
-    verified = asdict(verification(encode(dsae, opened.sequences), opened.labels("static")))
     factors = [factor for factor in file.factors if factor.classes]
+    if factors and opened.part == "train":
+        raise DataError(f"{file.path}: probes are fitted on train; score another part")
+    verified = asdict(verification(encode(dsae, opened.sequences), opened.labels("static")))
     if not factors:
         missing = {"missing": f"{file.path}: has no factors with classes"}
         return {"probes": missing, "verification": verified, "disentanglement": missing}
-    if opened.part == "train":
-        raise DataError(f"{file.path}: probes are fitted on train; score another part")
     labels = file.labels([factor.name for factor in factors])
     static = [n for n, factor in enumerate(factors) if factor.role == "static"]
     scheme, *rows = _probed(opened, labels[:, static])

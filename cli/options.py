@@ -76,9 +76,20 @@ def seed_option(of: str) -> Callable:
     )
 
 
+def together(*options: Callable) -> Callable:
+    """Arguments and options as one decorator, which lists them in this order."""
+
+    def add(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def picture_options(of: str) -> Callable:
     """What every command takes that draws a run's sequences, with the seed of something."""
-    shared = (
+    return together(
         run_argument,
         data_option,
         part_option,
@@ -87,13 +98,6 @@ def picture_options(of: str) -> Callable:
         device_option,
         json_option,
     )
-
-    def add(command: Callable) -> Callable:
-        for option in reversed(shared):
-            command = option(command)
-        return command
-
-    return add
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,7 @@ def prepare(
         "step_factors": [factor for ndim, factor, _ in factors if ndim == 2],
         "groups": groups,
         "splits": splits,
-        "name": Path(source).stem,
-        "source": source,
-        "source_sha256": series.sha256_of(Path(source)),
-        "licence": "unknown",
-        "attribution": "unknown",
-        "citation": "unknown",
+        **series.about_own(source),
         "recipe": {"source": "arrays", "test_fraction": test_fraction, "seed": seed},
         "overwrite": overwrite,
     }

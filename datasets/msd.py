@@ -61,12 +61,7 @@ def _prepare(out: Path, source: str, file: h5py.File, overwrite: bool) -> Path:
         "factors": factors,
         "groups": np.arange(len(data)),
         "splits": {"official": splits},
-        "name": Path(source).stem,
-        "source": source,
-        "source_sha256": series.sha256_of(Path(source)),
-        "licence": "unknown",
-        "attribution": "unknown",
-        "citation": "unknown",
+        **series.about_own(source),
         "recipe": {"source": "msd"},
         "overwrite": overwrite,
     }

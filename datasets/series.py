@@ -127,6 +127,18 @@ def packaged(package: str, path: str, source: str | Path | None) -> Path:
     )
 
 
+def about_own(source: str | Path) -> dict[str, str]:
+    """What `hdf5.write` takes of a file of the user's own, of which no licence is known."""
+    return {
+        "name": Path(source).stem,
+        "source": str(source),
+        "source_sha256": sha256_of(Path(source)),
+        "licence": "unknown",
+        "attribution": "unknown",
+        "citation": "unknown",
+    }
+
+
 def sha256_of(*paths: Path) -> str:
     """The sha256 of the contents of files, one after another."""
     digest = hashlib.sha256()

@@ -117,12 +117,7 @@ def prepare(
         step_labels=step_labels,
         step_factors=[factor for factor, _ in step_factors],
         groups=groups,
-        name=Path(source).stem,
-        source=str(source),
-        source_sha256=series.sha256_of(Path(source)),
-        licence="unknown",
-        attribution="unknown",
-        citation="unknown",
+        **series.about_own(source),
         recipe={
             "source": "table",
             "test_fraction": test_fraction,

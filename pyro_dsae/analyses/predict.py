@@ -65,8 +65,8 @@ def prediction_errors(
     longer, device = predictable(sequences, context), device_of(dsae)
     totals, counts = np.zeros((2, scored)), np.zeros(scored)
     for rows in batches(len(longer)):
-        seen, mask = _context(sequences, longer[rows], context, device)
-        x, _ = sequences.batch(longer[rows], device)
+        x, mask = sequences.batch(longer[rows], device)
+        seen, mask = _context(x, mask, context)
         observed = torch.from_numpy(sequences.observed()[longer[rows]]).to(device)
         last = forward_fill(seen, observed[:, :context])[:, -1:]
         ahead = slice(context, context + scored)
@@ -93,16 +93,13 @@ def predict(
 ) -> np.ndarray:
     """The ``horizon`` frames after the first ``context`` ones, as they are stored: uint8
     (N, horizon, H, W, C) or float32 (N, horizon, D); with ``sample``, one draw."""
-    rows = np.arange(len(sequences))
-    seen, mask = _context(sequences, rows, context, device_of(dsae))
+    x, mask = sequences.batch(np.arange(len(sequences)), device_of(dsae))
+    seen, mask = _context(x, mask, context)
     return sequences.restore(dsae.predict(seen, horizon, mask, sample))
 
 
-def _context(
-    sequences: Sequences, rows: np.ndarray, context: int, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """The first ``context`` steps of sequences that are longer, and their mask."""
-    x, mask = sequences.batch(rows, device)
+def _context(x: Tensor, mask: Tensor | None, context: int) -> tuple[Tensor, Tensor | None]:
+    """The first ``context`` steps of a batch of longer sequences, and their mask."""
     if mask is not None:
         mask = mask[:, :context]
         mask = None if mask.all() else mask
