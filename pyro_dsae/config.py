@@ -132,6 +132,7 @@ class ModelConfig:
         static_dim: size of f.
         dynamic_dim: size of each z_t.
         channels: channels of the encoder's four convolutions; the decoder mirrors them.
+        batch_norm: normalise each hidden layer of convolutions over the batch, as the paper does.
         code_dim: size of the code of one frame, and of the layers of fully connected networks.
         hidden_dim: size of every recurrent state.
         likelihood: name of the likelihood, a key of :data:`pyro_dsae.likelihoods.LIKELIHOODS`.
@@ -158,6 +159,7 @@ class ModelConfig:
     static_dim: int = 64
     dynamic_dim: int = 32
     channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    batch_norm: bool = True
     code_dim: int = 256
     hidden_dim: int = 128
     likelihood: str = "normal"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pyro_dsae.config import ModelConfig
-from pyro_dsae.networks import ConvDecoder, ConvEncoder
+from pyro_dsae.model import decoder_of, encoder_of
 
 PASSES = 3  # forward, and backward to the weights and to the inputs
 BYTES = 4  # of a float32; bfloat16 has half of them
@@ -34,9 +34,7 @@ def frame_cost(config: ModelConfig) -> FrameCost:
     A batch of B sequences of T frames costs B T times as much.
     """
     with torch.device("meta"):
-        encoder = ConvEncoder(config.frame_shape, config.channels, config.code_dim)
-        latent_dim = config.static_dim + config.dynamic_dim
-        decoder = ConvDecoder(latent_dim, config.frame_shape, config.channels, config.code_dim)
+        encoder, decoder = encoder_of(config), decoder_of(config)
     # f sees the frame itself; z sees it by another encoder, or another view of it.
     apart = config.dynamic_view != "none" or not config.shared_encoder
     operations, kept = 0, 0

@@ -51,7 +51,7 @@ class GenerativeModel(nn.Module):
         if prior is None:
             prior = PRIORS[config.prior](config.dynamic_dim, config.hidden_dim)
         if decoder is None:
-            decoder = _decoder(config)
+            decoder = decoder_of(config)
         self.prior, self.decoder = prior, decoder
         if config.learn_scale:
             # The channels of a series differ in how well they can be told, pixels hardly do.
@@ -176,7 +176,7 @@ class DSAE(nn.Module):
             raise ValueError("a guide has its own encoder; pass the one or the other")
         if guide is None:
             if encoder is None:
-                encoder = _encoder(config)
+                encoder = encoder_of(config)
             sizes = config.hidden_dim, config.static_dim, config.dynamic_dim
             guide = GUIDES[config.guide](encoder, config.code_dim + config.noise_dim, *sizes)
         if not config.shared_encoder:
@@ -286,14 +286,18 @@ class DSAE(nn.Module):
         return torch.cat([f, z.flatten(1)], dim=-1)
 
 
-def _encoder(config: ModelConfig) -> nn.Module:
+def encoder_of(config: ModelConfig) -> nn.Module:
+    """From frames to codes, with new weights."""
     if config.of_series:
         return MLPEncoder(*config.frame_shape, config.code_dim)
-    return ConvEncoder(config.frame_shape, config.channels, config.code_dim)
+    return ConvEncoder(config.frame_shape, config.channels, config.code_dim, config.batch_norm)
 
 
-def _decoder(config: ModelConfig) -> nn.Module:
+def decoder_of(config: ModelConfig) -> nn.Module:
+    """From codes to frames, with new weights."""
     latents = config.static_dim + config.dynamic_dim
     if config.of_series:
         return MLPDecoder(latents, *config.frame_shape, config.code_dim)
-    return ConvDecoder(latents, config.frame_shape, config.channels, config.code_dim)
+    return ConvDecoder(
+        latents, config.frame_shape, config.channels, config.code_dim, config.batch_norm
+    )

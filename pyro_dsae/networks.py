@@ -1,8 +1,8 @@
 """Deterministic networks: frames to codes, codes to frames, and recurrence over codes.
 
 For pictures the architecture is that of Das & Dandi (2018), section III: four 4x4 convolutions of
-stride 2 with batch norm, an intermediate code for each frame, and a decoder that mirrors the
-encoder. The frames of a series are vectors, and their networks fully connected.
+stride 2, with batch norm or without, an intermediate code for each frame, and a decoder that
+mirrors the encoder. The frames of a series are vectors, and their networks fully connected.
 """
 
 from __future__ import annotations
@@ -47,20 +47,40 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
+def hidden(
+    kind: type[nn.Conv2d | nn.ConvTranspose2d], inputs: int, outputs: int, batch_norm: bool
+) -> list[nn.Module]:
+    """The modules of a hidden layer of 4x4 convolutions, or transposed ones, of stride 2.
+
+    Without batch norm the weights start so that signals keep their size from layer to layer: He et
+    al. (2015), Delving Deep into Rectifiers, equation 14.
+    """
+    # Batch norm has its own shift, so the convolution needs none.
+    convolution = kind(inputs, outputs, 4, stride=2, padding=1, bias=not batch_norm)
+    activation = nn.LeakyReLU(SLOPE, inplace=True)
+    if batch_norm:
+        return [convolution, nn.BatchNorm2d(outputs), activation]
+    taps = 4 if convolution.transposed else 16  # that reach one pixel, of the 16 of the kernel
+    nn.init.normal_(convolution.weight, std=math.sqrt(2 / ((1 + SLOPE**2) * taps * inputs)))
+    nn.init.zeros_(convolution.bias)
+    return [convolution, activation]
+
+
 class ConvEncoder(FrameNetwork):
     """Frames (*, C, H, W) in [0, 1] to frame codes (*, code_dim)."""
 
-    def __init__(self, frame_shape: Sequence[int], channels: Sequence[int], code_dim: int) -> None:
+    def __init__(
+        self,
+        frame_shape: Sequence[int],
+        channels: Sequence[int],
+        code_dim: int,
+        batch_norm: bool = True,
+    ) -> None:
         super().__init__()
         inputs, height, width = frame_shape
         layers: list[nn.Module] = []
         for outputs in channels:
-            # Batch norm has its own shift, so the convolution needs none.
-            layers += [
-                nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.LeakyReLU(SLOPE, inplace=True),
-            ]
+            layers += hidden(nn.Conv2d, inputs, outputs, batch_norm)
             inputs = outputs
         self.convolutions = nn.Sequential(*layers)
         area = (height // FRAME_MULTIPLE) * (width // FRAME_MULTIPLE)
@@ -98,7 +118,12 @@ class ConvDecoder(FrameNetwork):
     """Codes (*, latent_dim) to the means of frames (*, C, H, W), in [0, 1]."""
 
     def __init__(
-        self, latent_dim: int, frame_shape: Sequence[int], channels: Sequence[int], code_dim: int
+        self,
+        latent_dim: int,
+        frame_shape: Sequence[int],
+        channels: Sequence[int],
+        code_dim: int,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.frame_shape = tuple(frame_shape)
@@ -113,11 +138,7 @@ class ConvDecoder(FrameNetwork):
         )
         layers: list[nn.Module] = []
         for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
-            layers += [
-                nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
-                nn.LeakyReLU(SLOPE, inplace=True),
-            ]
+            layers += hidden(nn.ConvTranspose2d, inputs, outputs, batch_norm)
         layers += [ToFrames(widths[-2], widths[-1], 4, stride=2, padding=1), nn.Sigmoid()]
         self.convolutions = nn.Sequential(*layers)
 

@@ -8,15 +8,15 @@ from pyro_dsae.cost import PASSES, frame_cost
 WIDTHS = {"channels": (8, 8, 16, 16), "code_dim": 24, "static_dim": 4, "dynamic_dim": 3}
 
 
-@pytest.mark.parametrize("shared_encoder", [True, False])
+@pytest.mark.parametrize("options", [{}, {"shared_encoder": False}, {"batch_norm": False}], ids=str)
 @pytest.mark.parametrize("frame_shape", [(3, 64, 64), (1, 32, 128)])
-def test_the_cost_of_a_frame_is_what_torch_counts(frame_shape, shared_encoder):
+def test_the_cost_of_a_frame_is_what_torch_counts(frame_shape, options):
     """Operations within a fiftieth, and what autograd keeps but for the weights within a tenth.
 
     On a CPU the decoder's last layer takes a few more, to be faster.
     """
     frames = 8
-    dsae = DSAE(ModelConfig(frame_shape=frame_shape, shared_encoder=shared_encoder, **WIDTHS))
+    dsae = DSAE(ModelConfig(frame_shape=frame_shape, **options, **WIDTHS))
     weights = {parameter.data_ptr() for parameter in dsae.parameters()}
     kept = {}
 
@@ -28,7 +28,7 @@ def test_the_cost_of_a_frame_is_what_torch_counts(frame_shape, shared_encoder):
     x, latents = torch.rand(frames, *frame_shape), torch.rand(frames, 7)
     counter = FlopCounterMode(display=False)
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        if not shared_encoder:
+        if not dsae.config.shared_encoder:
             dsae.guide.static_encoder(x.clone())
         dsae.guide.encoder(x), dsae.model.decoder(latents)
     cost = frame_cost(dsae.config)

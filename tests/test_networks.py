@@ -33,6 +33,18 @@ def test_networks_take_any_frame_and_any_leading_shape(frame_shape, batch):
     assert (frames >= 0).all() and (frames <= 1).all()
 
 
+def test_signals_keep_their_size_without_batch_norm():
+    """Every hidden layer has the mean square of its input, but for what the border takes."""
+    torch.manual_seed(0)
+    shape, channels = (3, 64, 64), (32, 64, 64, 64)
+    down = ConvEncoder(shape, channels, 8, batch_norm=False).convolutions
+    up = ConvDecoder(8, shape, channels, 8, batch_norm=False).convolutions[:-2]
+    for network, x in ((down, torch.randn(16, *shape)), (up, torch.randn(64, 64, 4, 4))):
+        for convolution, activation in zip(network[::2], network[1::2], strict=True):
+            before, x = x, activation(convolution(x))
+            assert 0.6 < x.square().mean() / before.square().mean() < 1.2
+
+
 def test_a_padded_lstm_equals_the_unpadded_one():
     torch.manual_seed(0)
     lstm, codes, lengths = BiLSTM(3, 4), torch.randn(2, 5, 3), torch.tensor([5, 2])
