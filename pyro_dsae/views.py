@@ -25,7 +25,8 @@ def colour(x: Tensor) -> Tensor:
     For each sequence one random smooth map from colours to colours, a sine of a random affine map:
     what has one colour keeps one, but it may be any, and light may come out darker than dark. A
     mixture of the channels would not do: it keeps the shading, by which a palette can be told.
-    Black stays black, so a black background stays a background.
+    In every other sequence, by chance, the median colour of the first frame becomes black: most
+    often a plain ground, before which z learns sooner what moves.
     """
     batch, _, channels = x.shape[:3]
     frequency = FREQUENCY * torch.randn(batch, channels, channels, device=x.device, dtype=x.dtype)
@@ -33,7 +34,9 @@ def colour(x: Tensor) -> Tensor:
     pixels = x.movedim(2, -1)  # (B, T, H, W, C), as it lies in memory
     waves = torch.baddbmm(phase, pixels.flatten(1, 3), frequency).sin_().reshape(pixels.shape)
     drawn = waves.mul_((1 - DARKEST) / 2).add_((1 + DARKEST) / 2)
-    return (drawn * (pixels.amax(dim=-1, keepdim=True) > 0)).movedim(-1, 2)
+    ground = x[:, 0].flatten(2).median(dim=-1).values[:, None, None, None]  # (B, 1, 1, 1, C)
+    coloured = torch.rand(batch, 1, 1, 1, 1, device=x.device) < 0.5
+    return (drawn * (coloured | (pixels != ground).any(dim=-1, keepdim=True))).movedim(-1, 2)
 
 
 VIEWS: dict[str, View | None] = {"none": None, "colour": colour}
