@@ -19,7 +19,7 @@ _PAPER_SIZES = {"channels": (256, 256, 256, 256), "code_dim": 1024, "hidden_dim"
 _RECIPE = {
     "model": {
         "prior": "lstm",
-        "static_dropout": 0.2,
+        "static_dropout": 0.3,
         "dynamic_view": "colour",
         "shared_encoder": False,
     },
@@ -46,12 +46,13 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "channels": (16, 32, 64, 128),
             "code_dim": 256,
             "hidden_dim": 128,
+            "batch_norm": False,  # grounds of many colours make the statistics of a batch noise
             **_RECIPE["model"],
         },
         "training": {
             "epochs": 10,
             "batch_size": 8,
-            "learning_rate": 3e-3,
+            "learning_rate": 2e-3,
             **_RECIPE["training"],
         },
     },
