@@ -17,8 +17,7 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 demo: install
 	mkdir -p $(DEMO)
 	$(BIN)/dsae prepare toy-sprites $(DEMO)/toy-sprites.h5 --overwrite
-	# So short a training has to move what happens into z fast.
-	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --minutes 4 --static-dropout 0.5 --overwrite
+	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --minutes 4 --overwrite
 	$(BIN)/dsae reconstruct $(DEMO)/run
 	$(BIN)/dsae swap $(DEMO)/run
 

@@ -19,7 +19,7 @@ _PAPER_SIZES = {"channels": (256, 256, 256, 256), "code_dim": 1024, "hidden_dim"
 _RECIPE = {
     "model": {
         "prior": "lstm",
-        "static_dropout": 0.3,
+        "static_dropout": 0.5,
         "dynamic_view": "colour",
         "shared_encoder": False,
     },
