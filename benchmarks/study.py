@@ -74,14 +74,16 @@ class Table:
     Args:
         title: its heading.
         columns: figures of every run.
-        published: rows of others, not measured here: a name, and a text for each column.
+        beside: rows that are no runs of the study: a name, and a text for each column.
         about: what stands below, in words.
+        cells: names of those it shows; None for all.
     """
 
     title: str
     columns: Sequence[Column]
-    published: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
     about: str = ""
+    cells: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -342,11 +344,12 @@ def _page(
         "",
     ]
     for shown in study.tables:
-        rows = [_row(cell, shown.columns, measured) for cell in study.cells]
-        rows += [
-            [f"{name} (published, not measured here)", NONE, NONE, *cells]
-            for name, cells in shown.published.items()
+        rows = [
+            _row(cell, shown.columns, measured)
+            for cell in study.cells
+            if shown.cells is None or cell.name in shown.cells
         ]
+        rows += [[name, NONE, NONE, *cells] for name, cells in shown.beside.items()]
         heads = ["cell", "n", "epochs", *(column.head for column in shown.columns)]
         lines += [f"## {shown.title}", "", *table(heads, rows), ""]
         lines += [shown.about, ""] if shown.about else []
@@ -397,6 +400,7 @@ def _single(study: Study, measured: Measured) -> list[dict[str, Any]]:
             "figures": {
                 shown.title: {column.head: column.of(sections) for column in shown.columns}
                 for shown in study.tables
+                if shown.cells is None or run.cell.name in shown.cells
             },
         }
         for run, sections in measured

@@ -188,10 +188,11 @@ class ModelConfig:
                 f"likelihood is 'bernoulli', but frame_shape {self.frame_shape} is that of a "
                 "series, whose values have no bounds; use normal or laplace"
             )
-        if self.of_series and self.dynamic_view != "none":
+        view = self.dynamic_view
+        if (view == "colour" and self.of_series) or (view == "worn" and self.frame_shape != (6,)):
             raise ConfigError(
-                f"dynamic_view is {self.dynamic_view!r}, but frame_shape {self.frame_shape} is "
-                "that of a series; use none"
+                f"dynamic_view is {view!r}, but frame_shape is {self.frame_shape}: colour is of "
+                "frames, worn of the series of an accelerometer and a gyroscope; use none"
             )
         if any(side % FRAME_MULTIPLE for side in self.frame_shape[1:]):
             raise ConfigError(

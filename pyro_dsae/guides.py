@@ -126,7 +126,7 @@ class Guide(nn.Module, ABC):
 
     def read(self, x: Tensor, mask: Tensor | None) -> Reading:
         """All that needs frames, and most of the work."""
-        static_codes, codes = self.encode(visible(x, mask))
+        static_codes, codes = self.encode(x, mask)
         observed = lengths = kept = None
         if mask is not None:
             observed = observed_steps(mask).unsqueeze(-1)  # an unobserved frame says nothing
@@ -164,17 +164,19 @@ class Guide(nn.Module, ABC):
             steps.append(z_previous)
         return f, torch.stack(steps, dim=-2)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Codes of what is visible for f, and of what z sees of it, each (B, T, -)."""
-        seen = self.view(x) if self.training and self.view is not None else x
+        viewed = self.training and self.view is not None
+        seen = visible(self.view(x) if viewed else x, mask)
         if self.static_encoder is not None:
-            return self.static_encoder(x), self.encoder(seen)
-        if seen is x:
-            codes = self.encoder(x)
+            return self.static_encoder(visible(x, mask)), self.encoder(seen)
+        if not viewed:
+            codes = self.encoder(seen)
             return codes, codes
         # One pass over both, so that batch norm sees the same mixture in every statistic.
         # Joined with the channels last, as they lie in memory: nothing is rearranged.
-        both = torch.cat([part.movedim(2, -1) for part in (x, seen)]).movedim(-1, 2)
+        parts = (visible(x, mask), seen)
+        both = torch.cat([part.movedim(2, -1) for part in parts]).movedim(-1, 2)
         static_codes, codes = self.encoder(both).chunk(2)
         return static_codes, codes
 

@@ -16,6 +16,9 @@ from torch import Tensor
 FREQUENCY = 4.0  # radians for a channel that goes from 0 to 1: shades of one colour part, too
 DARKEST = 0.1  # what is drawn is seen
 
+TURNED = 0.3  # radians about each axis, a standard deviation
+STRENGTH = 0.2  # standard deviation of the logarithm of a factor
+
 View = Callable[[Tensor], Tensor]
 
 
@@ -39,4 +42,25 @@ def colour(x: Tensor) -> Tensor:
     return (drawn * (coloured | (pixels != ground).any(dim=-1, keepdim=True))).movedim(-1, 2)
 
 
-VIEWS: dict[str, View | None] = {"none": None, "colour": colour}
+def worn(x: Tensor) -> Tensor:
+    """What an accelerometer and a gyroscope read when another wears them, shape (B, T, 6).
+
+    For each sequence, by chance, on the other side of the body, where the plane of symmetry is that
+    of the axes y and z; turned a little, as straps are; and weaker or stronger. A reflection leaves
+    of an acceleration what lies in the plane, of an angular velocity what is normal to it.
+    """
+    batch, steps, _ = x.shape
+    reflected = x.new_tensor([[-1, 1, 1], [1, -1, -1]])
+    other_side = torch.rand(batch, 1, 1, 1, device=x.device) < 0.5
+    vectors = torch.where(other_side, reflected, 1) * x.reshape(batch, steps, 2, 3)
+    # A unit quaternion (w, u) turns v to v + 2 w (u x v) + 2 u x (u x v).
+    half = TURNED / 2 * torch.randn(batch, 1, 1, 3, device=x.device, dtype=x.dtype)
+    w = (1 + half.square().sum(dim=-1, keepdim=True)).rsqrt()
+    u = w * half
+    across = 2 * torch.linalg.cross(u.expand_as(vectors), vectors)
+    turned = vectors + w * across + torch.linalg.cross(u.expand_as(vectors), across)
+    strength = torch.exp(STRENGTH * torch.randn(batch, 1, 1, device=x.device, dtype=x.dtype))
+    return strength * turned.reshape(x.shape)
+
+
+VIEWS: dict[str, View | None] = {"none": None, "colour": colour, "worn": worn}

@@ -22,6 +22,7 @@ def test_a_config_survives_its_dictionary(name):
         ({"frame_shape": (3, 60, 64)}, r"\(3, 60, 64\).*multiples of 16"),
         ({"frame_shape": (64, 64)}, r"\(64, 64\).*\(C, H, W\), or \(D,\)"),
         ({"frame_shape": (3,), "dynamic_view": "colour"}, "dynamic_view is 'colour'.*use none"),
+        ({"frame_shape": (3,), "dynamic_view": "worn"}, r"'worn', but frame_shape is \(3,\).*none"),
         ({"frame_shape": (3,), "likelihood": "bernoulli"}, "'bernoulli'.*use normal or laplace"),
         ({"channels": (8, 8)}, "channels is .*four positive"),
         ({"static_dim": 0}, "static_dim is 0.*at least 1"),

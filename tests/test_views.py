@@ -7,7 +7,7 @@ from pyro import poutine
 from conftest import tiny_model
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.objectives.elbo import AnalyticELBO
-from pyro_dsae.views import VIEWS, colour
+from pyro_dsae.views import VIEWS, colour, worn
 
 
 def test_a_colour_view_changes_colours_alone():
@@ -41,16 +41,45 @@ def test_a_colour_view_hides_the_ground(ground):
     assert of_ground.all(dim=1).double().mean().item() == pytest.approx(0.5, abs=0.1)  # 4 errors
 
 
+def test_a_worn_view_moves_the_sensors_as_a_body():
+    """Inner products within a sensor stay, up to one factor. A reflected half is known by the volume
+    of three accelerations and by accelerations times velocities, which change their sign."""
+    torch.manual_seed(0)
+    x = torch.randn(400, 4, 6).double()
+    seen = worn(x)
+
+    def inner(values):
+        sensors = values.unflatten(-1, (2, 3)).movedim(2, 1)  # (N, 2, T, 3)
+        return sensors @ sensors.mT
+
+    factor = (seen.square().sum((1, 2)) / x.square().sum((1, 2))).sqrt()
+    assert torch.allclose(inner(seen), factor.square()[:, None, None, None] * inner(x))
+    assert 0.15 < factor.log().std() < 0.25
+    before, after = (
+        torch.stack([torch.linalg.det(v[:, :3, :3]), (v[..., :3] * v[..., 3:]).sum((1, 2))], -1)
+        for v in (x, seen)
+    )
+    powers = torch.stack([factor**3, factor**2], -1)
+    signs = after / (before * powers)
+    assert torch.allclose(signs.abs(), torch.ones_like(signs))
+    assert torch.equal(signs[:, 0].sign(), signs[:, 1].sign())
+    cosine = torch.cosine_similarity(x.flatten(1), seen.flatten(1))[signs[:, 0] > 0]
+    assert 0.85 < cosine.mean() < 0.95  # 1 - (2 / 3) TURNED^2, nearly
+    assert signs[:, 0].lt(0).double().mean().item() == pytest.approx(0.5, abs=0.1)  # 4 errors
+
+
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("guide", GUIDES)
-def test_z_sees_the_view_and_f_the_sequence(guide, shared, frames, monkeypatch):
+@pytest.mark.parametrize("shape", [(2, 16, 32), (6,)])
+def test_z_sees_the_view_and_f_the_sequence(shape, guide, shared, monkeypatch):
     """With a view that blackens everything, in training only."""
     monkeypatch.setitem(VIEWS, "dark", torch.zeros_like)
-    dsae = tiny_model(guide=guide, dynamic_view="dark", shared_encoder=shared)
+    dsae = tiny_model(guide=guide, dynamic_view="dark", shared_encoder=shared, frame_shape=shape)
+    values = torch.rand(4, 3, *shape, generator=torch.Generator().manual_seed(0)).double()
     moments = []
     for training in (True, False):
         dsae.train(training)
-        for x in (frames, frames.flip(0)):
+        for x in (values, values.flip(0)):
             data = {"f": torch.zeros(4, 5).double()}
             nodes = poutine.trace(poutine.condition(dsae.guide, data=data)).get_trace(x).nodes
             moments.append((nodes["f"]["fn"].mean, nodes["z_0"]["fn"].mean))
