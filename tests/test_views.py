@@ -42,7 +42,7 @@ def test_a_colour_view_hides_the_ground(ground):
 
 
 def test_a_worn_view_moves_the_sensors_as_a_body():
-    """Inner products within a sensor stay, up to one factor. A reflected half is known by the volume
+    """Inner products within a sensor stay, up to one factor. Reflected ones are known by the volume
     of three accelerations and by accelerations times velocities, which change their sign."""
     torch.manual_seed(0)
     x = torch.randn(400, 4, 6).double()
