@@ -257,13 +257,13 @@ def _runs(study: Study, plan: Plan, seed: int) -> list[Run]:
     for cell in study.cells:
         with SequenceFile.open(cell.data) as file:
             model = ModelConfig.preset(cell.preset, frame_shape=file.frame_shape, **cell.model)
-            data = {"name": file.name, "content_sha256": file.content_sha256}
+            data = file.sequences("train", in_memory=False).origin
         options = {**cell.training, **dict([plan.budget]), "seed": seed}
         training = TrainingConfig.preset(cell.preset, **options)
         settings = {
             "model": model.to_dict(),
             "training": dataclasses.asdict(training),
-            "data": {"path": str(cell.data), **data},
+            "data": dict(data),
         }
         runs.append(Run(cell, seed, plan.runs / cell.name / f"seed-{seed}", settings))
     return runs

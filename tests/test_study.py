@@ -17,7 +17,7 @@ from conftest import ROOT, write_drawings
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
 from pyro_dsae.config import PRESETS
-from pyro_dsae.datasets import Factor, SequenceFile
+from pyro_dsae.datasets import Factor, SequenceFile, series
 from pyro_dsae.evaluation.bound import BoundScores
 from pyro_dsae.evaluation.exact import ExactScores
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
@@ -37,7 +37,7 @@ TINY = {
     },
     "training": {"epochs": 10, "batch_size": 2},
 }
-MODULES = ("columns", "pages", "recipe_study", "side_by_side", "sprites_study", "study")
+MODULES = tuple(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 
 @pytest.fixture
@@ -350,6 +350,41 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—"]
     config = load(tmp_path / "runs" / "small-without-views" / "seed-0").config
     assert config.dynamic_view == "none"
+
+
+def write_series(path, factors, channels) -> Path:
+    """Series of 1 to 4 steps, the mean of which gives the class of every factor away."""
+    classes = np.stack([np.arange(32) // 2**n % 2 for n in range(len(factors))], axis=1)
+    random = np.random.default_rng(0)
+    level = np.resize(classes.T, (channels, 32)).T[:, None]  # (32, 1, channels)
+    x = level + 0.01 * random.standard_normal((32, 4, channels))
+    return series.write(
+        path,
+        [values[: 1 + n % 4] for n, values in enumerate(x)],
+        ids=[str(n) for n in range(32)],
+        channels=[f"channel {n}" for n in range(channels)],
+        labels=classes,
+        factors=[Factor(name, role, ("a", "b")) for name, role in factors.items()],
+        groups=np.arange(32),
+        splits={"official": {"train": np.arange(24), "test": np.arange(24, 32)}},
+        **{name: "none" for name in ("name", "source", "licence", "attribution", "citation")},
+        recipe={},
+    )
+
+
+def test_the_study_of_series_stands_beside_the_data_themselves(started, benchmark, tmp_path):
+    vowels = write_series(tmp_path / "vowels.h5", {"speaker": "static"}, 3)
+    roles = {"subject": "static", "side": "static", "exercise": "dynamic"}
+    watch = write_series(tmp_path / "watch.h5", roles, 6)
+    out = tmp_path / "page.md"
+    call = [vowels, watch, tmp_path / "runs", out, "--epochs", 1, "--seeds", 1]
+    page = answer(benchmark("series_study"), *call)
+    first, second = page.split("## Watch")
+    assert "| `japanese-vowels` | 1 | 1 |" in first and "`watch" not in first.split("##")[1]
+    assert "| the data themselves | — | — | 0.0 | 0.0 | 100.0 | 100.0 |" in first
+    assert rows(second)["watch"][:2] == rows(second)["watch-plain"][:2] == ["1", "1"]
+    assert "japanese-vowels" not in rows(second)
+    assert load(tmp_path / "runs" / "watch" / "seed-0").config.dynamic_view == "worn"
 
 
 def test_a_judge_that_is_not_believed_is_named_and_the_rest_is_measured(
