@@ -17,7 +17,11 @@ ABOUT = """\
 A swap is the appearance of one sequence in the motion of another; a ratio of 1 says that it is as
 near to its true sequence as a reconstruction is to the original."""
 
-WITHOUT_VIEWS = {"model": {"dynamic_view": "none"}, "training": {}}
+# A wall around z in place of the view, docs/recipe.md.
+WITHOUT_VIEWS = {
+    "model": {"dynamic_view": "none", "prior": "standard", "static_dropout": 0.98},
+    "training": {"kl_z_weight": 200.0, "free_bits": 6.0, "static_dropout_until": 1.0},
+}
 
 SWAPS = (
     *EXACT,
