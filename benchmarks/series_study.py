@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from columns import Column, at, percent
+from pages import mean_and_sd
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.options import Run
 from pyro_dsae.datasets import SequenceFile
@@ -27,7 +28,8 @@ ABOUT = """\
 The preset `series` on two sets of real series: utterances of 9 speakers, of 7 to 29 steps, and
 exercises of 10 people with either arm, by the watch that they wore. Static are the speaker, the
 person and the side, dynamic is the exercise. The last row of a table is read from the data
-themselves: the mean and standard deviation of every channel for f, and its values for z."""
+themselves: the mean and standard deviation of every channel for f, and its values for z. The
+weights of the preset were once chosen on this test part of the vowels, which flatters them."""
 
 
 def _read(factor: str, code: str, probe: str) -> Column:
@@ -74,14 +76,14 @@ def raw(data: Path, part: str, columns: Sequence[Column]) -> dict[str, list[str]
     with SequenceFile.open(data) as file:
         opened = Run("raw", part, Raw(), file, file.split(part), file.sequences(part))
         figures = {"codes": SECTIONS["codes"](opened, 0)}
-    cells = [f"{column.of(figures):{column.digits}}" for column in columns]
+    cells = [mean_and_sd([column.of(figures)], column.digits) for column in columns]
     return {"the data themselves": cells}
 
 
 @click.command()
 @click.argument("japanese_vowels", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("watch", type=click.Path(dir_okay=False, path_type=Path))
-@plan_options(minutes=3)
+@plan_options(minutes=2)
 def main(japanese_vowels: Path, watch: Path, **options: Any) -> None:
     """Train and evaluate on two prepared files, in the folder RUNS; write the page OUT."""
     plan = Plan(**options)

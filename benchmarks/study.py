@@ -85,6 +85,9 @@ class Table:
     about: str = ""
     cells: Sequence[str] | None = None
 
+    def shows(self, cell: Cell) -> bool:
+        return self.cells is None or cell.name in self.cells
+
 
 @dataclass(frozen=True)
 class Study:
@@ -257,13 +260,13 @@ def _runs(study: Study, plan: Plan, seed: int) -> list[Run]:
     for cell in study.cells:
         with SequenceFile.open(cell.data) as file:
             model = ModelConfig.preset(cell.preset, frame_shape=file.frame_shape, **cell.model)
-            data = file.sequences("train", in_memory=False).origin
+            data = dict(file.sequences("train", in_memory=False).origin)
         options = {**cell.training, **dict([plan.budget]), "seed": seed}
         training = TrainingConfig.preset(cell.preset, **options)
         settings = {
             "model": model.to_dict(),
             "training": dataclasses.asdict(training),
-            "data": dict(data),
+            "data": data,
         }
         runs.append(Run(cell, seed, plan.runs / cell.name / f"seed-{seed}", settings))
     return runs
@@ -344,11 +347,7 @@ def _page(
         "",
     ]
     for shown in study.tables:
-        rows = [
-            _row(cell, shown.columns, measured)
-            for cell in study.cells
-            if shown.cells is None or cell.name in shown.cells
-        ]
+        rows = [_row(cell, shown.columns, measured) for cell in study.cells if shown.shows(cell)]
         rows += [[name, NONE, NONE, *cells] for name, cells in shown.beside.items()]
         heads = ["cell", "n", "epochs", *(column.head for column in shown.columns)]
         lines += [f"## {shown.title}", "", *table(heads, rows), ""]
@@ -400,7 +399,7 @@ def _single(study: Study, measured: Measured) -> list[dict[str, Any]]:
             "figures": {
                 shown.title: {column.head: column.of(sections) for column in shown.columns}
                 for shown in study.tables
-                if shown.cells is None or run.cell.name in shown.cells
+                if shown.shows(run.cell)
             },
         }
         for run, sections in measured

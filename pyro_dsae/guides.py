@@ -166,17 +166,17 @@ class Guide(nn.Module, ABC):
 
     def encode(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Codes of what is visible for f, and of what z sees of it, each (B, T, -)."""
+        own = visible(x, mask)
         viewed = self.training and self.view is not None
-        seen = visible(self.view(x) if viewed else x, mask)
+        seen = visible(self.view(x), mask) if viewed else own
         if self.static_encoder is not None:
-            return self.static_encoder(visible(x, mask)), self.encoder(seen)
+            return self.static_encoder(own), self.encoder(seen)
         if not viewed:
             codes = self.encoder(seen)
             return codes, codes
         # One pass over both, so that batch norm sees the same mixture in every statistic.
         # Joined with the channels last, as they lie in memory: nothing is rearranged.
-        parts = (visible(x, mask), seen)
-        both = torch.cat([part.movedim(2, -1) for part in parts]).movedim(-1, 2)
+        both = torch.cat([part.movedim(2, -1) for part in (own, seen)]).movedim(-1, 2)
         static_codes, codes = self.encoder(both).chunk(2)
         return static_codes, codes
 
