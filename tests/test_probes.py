@@ -79,6 +79,19 @@ def test_what_a_code_has_is_read_and_what_it_lacks_is_not(kind, found):
         assert accuracy[key] == pytest.approx(1 / 3, abs=0.09)
 
 
+def test_the_nats_of_a_probe_are_the_mutual_information_where_it_fits(found):
+    nats = {key: line.nats for key, line in lines(found.probes).items()}
+    assert nats["colour", "f"] == pytest.approx(math.log(3), abs=0.02)
+    assert nats["turn", "mean_z"] == pytest.approx(math.log(2), abs=0.02)
+    # Two Gaussians of variance 1 whose means are 2 apart: log q(y | x) is -softplus(-2 s), and the
+    # distance s from the middle, on the side of the mean, is Gaussian about 1.
+    s, weights = np.polynomial.hermite_e.hermegauss(60)
+    surprise = np.logaddexp(0, -2 * (s + 1)) @ weights / weights.sum()
+    assert nats["turn", "f"] == pytest.approx(math.log(2) - surprise, abs=0.06)
+    for key in (("speed", "f"), ("colour", "mean_z"), ("colour", "z_t")):
+        assert nats[key] == pytest.approx(0, abs=0.06)
+
+
 @pytest.mark.parametrize("kind", ["floor", "logistic", "boosting"])
 def test_leakages_are_means_over_single_factors_from_the_wrong_code(kind, found):
     accuracy = {key: getattr(line, kind) for key, line in lines(found.probes).items()}
@@ -93,7 +106,7 @@ def test_the_floor_is_the_most_frequent_class_of_train_in_test():
     constant = Target("b", "static", np.ones(8, int), np.array([1, 1, 1, 1, 0]))
     by = lines(probe(train, test, [common, constant]).probes)
     assert by["a", "f"].floor == 2 / 5
-    assert by["b", "f"] == Probe("b", "static", "f", 4 / 5, 4 / 5, 4 / 5)
+    assert by["b", "f"] == Probe("b", "static", "f", 4 / 5, 4 / 5, 4 / 5, 0)
     # All real steps of the test sequences count.
     assert by["a", "z_t"].floor == test.lengths[[0, 4]].sum() / test.lengths.sum()
 

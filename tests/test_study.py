@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -271,8 +272,13 @@ def canned() -> dict:
     exact = ExactScores(0.002, 27.0, 0.003, 25.2, 1.5, 0.75, 0.25, 0.0, 27)
     found = Retrieval(0.625, dict.fromkeys(["body", "action"], 0.5), 108, 27)
     leak = Leakage(0.1, 0.2, 0.3)
+    roles = dict.fromkeys([*HEADS][1:], "static") | {"action": "dynamic", "direction": "dynamic"}
+    names = [
+        f"{role} {name} from {code}" for name, role in roles.items() for code in ("f", "mean_z")
+    ]
+    read = {name: {"nats": n / 10} for n, name in enumerate(names)}
     codes = {
-        "probes": asdict(Probes(81, 81, 27, [], leak, leak)),
+        "probes": {**asdict(Probes(81, 81, 27, [], leak, leak)), "accuracy": read},
         "verification": asdict(Verification(27, 351, 108, 0.1, 0.5)),
     }
     bound = BoundScores(27, -105.0, -100.0, 3.0, 2.0, 4, 2, 27, 64, -104.0, 0.5, 1.0, 0.1)
@@ -350,6 +356,51 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—"]
     config = load(tmp_path / "runs" / "small-without-views" / "seed-0").config
     assert config.dynamic_view == "none"
+
+
+def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
+    known, benchmark, data, tmp_path, monkeypatch
+):
+    study = benchmark("apart_study")
+    monkeypatch.setattr(study, "picture", lambda folders, *_: " ".join(map(str, folders)).encode())
+    runs = tmp_path / "runs"
+    page = answer(study, data, runs, tmp_path / "apart.md", "--epochs", 1)
+    assert rows(page)["small"][:2] == ["1", "1"]  # one seed
+    read = " | ".join(f"{n / 10:.2f}" for n in range(12))
+    for cell in study.OPTIONS:
+        assert f"| `{cell}` | 1 | 1 | {read} |" in page
+    plain = load(runs / "plain-elbo" / "seed-0").config
+    assert (plain.dynamic_view, plain.static_dropout) == ("none", 0)
+    assert "](apart.png)" in page
+    drawn = (tmp_path / "apart.png").read_text()
+    assert drawn == " ".join(str(runs / cell / "seed-0") for cell in study.OPTIONS)
+
+
+def test_the_picture_of_the_codes_says_what_judge_and_pixels_say(
+    benchmark, data, tmp_path, monkeypatch
+):
+    study, drawn = benchmark("apart_study"), {}
+    truth = np.random.default_rng(1).integers(0, 256, (study.PAIRS, 3, 32, 32, 3), dtype=np.uint8)
+    monkeypatch.setattr(study, "renderer", lambda file: SimpleNamespace(render=lambda _: truth))
+    swaps = {"right": truth, "grey": np.full_like(truth, 128)}
+    models = []
+    for name in swaps:
+        models.append(tmp_path / name / "seed-0")
+        call = ["fit", str(data), str(models[-1]), "--epochs", "1"]
+        assert CliRunner().invoke(main, call).exit_code == 0
+    left = iter(swaps.values())
+    monkeypatch.setattr(study, "swap", lambda *_: next(left))
+    monkeypatch.setattr(study, "sheet", lambda title, blocks: drawn.update(blocks=blocks))
+    monkeypatch.setattr(study, "png", lambda _: b"")
+    judge = Judge(JudgeConfig((3, 32, 32), {"who": 2}, {"what": 2}, (2, 2, 2, 2), 4, 4)).eval()
+    plan = SimpleNamespace(part="test", device=torch.device("cpu"))
+    study.picture(models, data, judge, plan)
+    assert len(drawn["blocks"]) == study.PAIRS
+    for n, block in enumerate(drawn["blocks"]):
+        *ends, true, right, grey = block.rows
+        assert [len(row.frames) for row in ends] == [3, 3] and (true.frames == truth[n]).all()
+        assert right.label == "right\nMSE 0.0000; judge:\nright motion, 1 of 1\nattributes"
+        assert (grey.frames == 128).all() and "MSE 0.0000" not in grey.label
 
 
 def write_series(path, factors, channels) -> Path:

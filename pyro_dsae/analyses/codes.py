@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences
@@ -38,9 +38,9 @@ class Codes:
         return (weights.unsqueeze(-1) * self.z).sum(dim=1)
 
 
-def device_of(dsae: DSAE) -> torch.device:
-    """Where the model lies."""
-    return next(dsae.parameters()).device
+def device_of(module: nn.Module) -> torch.device:
+    """Where a model lies."""
+    return next(module.parameters()).device
 
 
 @contextmanager
