@@ -21,31 +21,31 @@ from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import MOTION, Judge, load_judge
 from pyro_dsae.plotting import Block, Row, png, sheet
 from pyro_dsae.sequences import to_float
-from recipe_study import WITHOUT_VIEWS
 from study import Cell, Plan, Study, Table, carry_out, judge_option, plan_options
 
 PAIRS = 2  # in the picture
 ABOUT = """\
 A plain ELBO does not say which code a constant of the sequence belongs to, and a direction is one.
 Below are a training with it, the preset `small`, `small` without either of its two means, and the
-recipe for data of which nothing can be declared to be appearance. A blend of two motions can pass
-for the right one with a judge, which has to choose one of nine; it does not pass for the pixels.
+preset `bottleneck`, for data of which nothing can be declared to be appearance. A blend of two
+motions can pass for the right one with a judge, which has to choose one of nine; it does not pass
+for the pixels.
 
 ![Swaps of two pairs by each model, below the true sequence](%s)
 
 *A in B's motion as it is, and as each model of seed 0 swaps it: its error a pixel, whether the
 judge takes its motion for the true one, and how many of the four attributes.*"""
 
-PLAIN = {
-    "model": {"dynamic_view": "none", "static_dropout": 0.0},
-    "training": {"kl_z_weight": 1.0},
-}
-OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
-    "plain-elbo": PLAIN,
+# By name, what differs from a cell of `small`.
+MODELS: dict[str, dict[str, Any]] = {
+    "plain-elbo": {
+        "model": {"dynamic_view": "none", "static_dropout": 0.0},
+        "training": {"kl_z_weight": 1.0},
+    },
     "small-no-view": {"model": {"dynamic_view": "none"}},
     "small-no-dropout": {"model": {"static_dropout": 0.0}},
     "small": {},
-    "wall": WITHOUT_VIEWS,
+    "bottleneck": {"preset": "bottleneck"},
 }
 FACTORS = ("static body", "static bottomwear", "static topwear", "static hair") + (
     "dynamic action",
@@ -126,7 +126,7 @@ def main(data: Path, judge: Path | None, **options: Any) -> None:
     """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
     plan = Plan(**options)
     judge = judge or plan.runs / "judge.safetensors"
-    cells = [Cell(name, data, **changes, judge=judge) for name, changes in OPTIONS.items()]
+    cells = [Cell(name, data, **changes, judge=judge) for name, changes in MODELS.items()]
     shown = plan.out.with_suffix(".png")
     about = ABOUT % shown.name
     carry_out(Study("What keeps f and z apart", about, cells, TABLES), plan)

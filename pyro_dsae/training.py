@@ -39,6 +39,7 @@ from pyro_dsae.sequences import Sequences
 NETWORK_BETAS = (0.5, 0.999)  # Radford, Metz & Chintala (2016): a longer memory oscillates
 CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
 CHECK_STEPS = 50  # between two looks at whether the loss is finite
+LEAST_PROGRESS = 1e-3  # at which a KL weight that rises from 0 begins: no scale of Pyro's may be 0
 CUDA_GRAPH = ("auto", "on", "off")
 PRECISIONS = {"auto": None, "fp32": False, "bf16": True}  # whether the convolutions use bfloat16
 
@@ -61,8 +62,11 @@ class TrainingConfig:
         clip_norm: the gradient's global norm is clipped to this, in nats a sequence.
         kl_f_weight: weight of KL_f in the loss. Whatever it is, the metrics are unweighted and the
             model with the best ELBO is kept.
+        kl_f_weight_end: what ``kl_f_weight`` becomes by the end, along a line; None for the same. f
+            first learns what it can say, then gives up what z says as well.
         kl_z_weight: weight of KL_z in the loss.
-        kl_warmup: epochs over which both rise linearly to these weights; 0 for none.
+        kl_warmup: fraction of the training over which both rise along a line to these weights; 0
+            for none.
         free_bits: nats that f and each z_t may cost for nothing; the analytic estimator's, and of
             the objective ``elbo``. See :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
         static_dropout_until: fraction of the training over which the model's static dropout falls
@@ -88,8 +92,9 @@ class TrainingConfig:
     final_rate: float = 0.02
     clip_norm: float = 1e4
     kl_f_weight: float = 1.0
+    kl_f_weight_end: float | None = None
     kl_z_weight: float = 1.0
-    kl_warmup: int = 0
+    kl_warmup: float = 0.0
     free_bits: float = 0.0
     static_dropout_until: float = 1.0
     estimator: str = "analytic"
@@ -114,8 +119,8 @@ class TrainingConfig:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
         if self.window is not None and self.window < 2:
             raise ConfigError(f"window is {self.window}, but must be at least 2")
-        rates = ("learning_rate", "clip_norm", "kl_f_weight", "kl_z_weight", "static_dropout_until")
-        for field in ("minutes", *rates):
+        weights = ("kl_f_weight", "kl_f_weight_end", "kl_z_weight")
+        for field in ("minutes", "learning_rate", "clip_norm", *weights, "static_dropout_until"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
         for field in ("kl_warmup", "free_bits", "seed"):
@@ -456,12 +461,14 @@ class _Training:
         left = max(0.0, 1 - progress / config.static_dropout_until)
         falling = 0.5 * (1 + math.cos(math.pi * progress))
         share = config.final_rate + (1 - config.final_rate) * falling
-        epochs = len(self.history) + (self.step + 1) / self.steps
-        warm = min(1.0, epochs / config.kl_warmup) if config.kl_warmup else 1.0
+        end = config.kl_f_weight if config.kl_f_weight_end is None else config.kl_f_weight_end
+        warm = 1.0
+        if config.kl_warmup:
+            warm = min(1.0, max(progress, LEAST_PROGRESS) / config.kl_warmup)
         now = {
             **{name: share * rate for name, rate in self.rates.items()},
             "static_dropout": left * self.dsae.config.static_dropout,
-            "kl_f_weight": warm * config.kl_f_weight,
+            "kl_f_weight": warm * (config.kl_f_weight + progress * (end - config.kl_f_weight)),
             "kl_z_weight": warm * config.kl_z_weight,
         }
         for name, value in now.items():

@@ -239,7 +239,7 @@ def test_a_config_file_is_used_and_options_win(data, tmp_path):
         ("[model]\nsize = 1", "unknown option 'size'"),
         ('[training]\nepochs = "3"', "epochs is '3', but must be of type int"),
         ("model = 3", "model = 3, but it must be a table"),
-        ('preset = "big"', "preset is 'big', but must be one of: paper, gpu, small, series"),
+        ('preset = "big"', "preset is 'big', but must be one of: paper, gpu, small, bottleneck"),
         ("[model", "is no TOML file"),
     ],
 )

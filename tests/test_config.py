@@ -40,7 +40,9 @@ def test_a_bad_option_is_named_with_its_remedy(options, message):
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(ConfigError, match="preset is 'huge'.*paper, gpu, small, series"):
+    with pytest.raises(
+        ConfigError, match="preset is 'huge'.*paper, gpu, small, bottleneck, series"
+    ):
         ModelConfig.preset("huge")
 
 

@@ -13,7 +13,7 @@ from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no CUDA device is here; benchmarks/gpu_campaign.sh check"
 )
-CONFIG = TrainingConfig(epochs=3, batch_size=8, validation_fraction=0.2, kl_warmup=2)
+CONFIG = TrainingConfig(epochs=3, batch_size=8, validation_fraction=0.2, kl_warmup=0.5)
 
 
 @pytest.fixture(params=["full", "factorized"])

@@ -37,7 +37,7 @@ dynamic_dim = 3
 epochs = 6
 precision = "fp32"
 validation_fraction = 0.2
-kl_warmup = 2
+kl_warmup = 0.5
 batch_size = 7
 """
 

@@ -141,7 +141,7 @@ def test_a_step_reads_no_value_on_the_host(guide, file, tmp_path, monkeypatch):
     monkeypatch.setattr(training._Training, "_compute", watched)
     options = {"guide": guide, "static_dropout": 0.2, "dynamic_view": "colour"}
     rows = np.flatnonzero(file.sequences("train").lengths >= 5)
-    config = dataclasses.replace(CONFIG, epochs=1, window=5, kl_warmup=2)
+    config = dataclasses.replace(CONFIG, epochs=1, window=5, kl_warmup=0.5)
     fit(DSAE(ModelConfig(**TINY, **options)), file.sequences("train").take(rows), tmp_path, config)
     assert steps
 

@@ -43,9 +43,10 @@ MODULES = tuple(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Imports a module of benchmarks/ as running one would; ``small`` is tiny meanwhile."""
+    """Imports a module of benchmarks/ as running one would; its presets are tiny meanwhile."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    monkeypatch.setitem(PRESETS, "small", TINY)
+    for name in ("small", "bottleneck"):
+        monkeypatch.setitem(PRESETS, name, TINY)
     yield importlib.import_module
     for name in MODULES:
         sys.modules.pop(name, None)
@@ -351,11 +352,11 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         f"{value} ± {0:.{len(value) - 2}f}"
         for value in "0.0020 0.0030 1.500 0.750 0.625 0.900 0.250 0.250 0.200".split()
     ]
-    assert found["small-without-views"] == found["small"]
-    for name in ("small-moving-shapes", "small-toy-sprites"):
+    assert found["bottleneck"] == found["small"]
+    for name in ("bottleneck-moving-shapes", "small-toy-sprites"):
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—"]
-    config = load(tmp_path / "runs" / "small-without-views" / "seed-0").config
-    assert config.dynamic_view == "none"
+    config = load(tmp_path / "runs" / "bottleneck-moving-shapes" / "seed-0").config
+    assert config.dynamic_view == "colour"
 
 
 def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
@@ -367,13 +368,13 @@ def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
     page = answer(study, data, runs, tmp_path / "apart.md", "--epochs", 1)
     assert rows(page)["small"][:2] == ["1", "1"]  # one seed
     read = " | ".join(f"{n / 10:.2f}" for n in range(12))
-    for cell in study.OPTIONS:
+    for cell in study.MODELS:
         assert f"| `{cell}` | 1 | 1 | {read} |" in page
     plain = load(runs / "plain-elbo" / "seed-0").config
     assert (plain.dynamic_view, plain.static_dropout) == ("none", 0)
     assert "](apart.png)" in page
     drawn = (tmp_path / "apart.png").read_text()
-    assert drawn == " ".join(str(runs / cell / "seed-0") for cell in study.OPTIONS)
+    assert drawn == " ".join(str(runs / cell / "seed-0") for cell in study.MODELS)
 
 
 def test_the_picture_of_the_codes_says_what_judge_and_pixels_say(

@@ -33,7 +33,7 @@ from pyro_dsae import fit as fit_
 from pyro_dsae.run_folder import read_config
 
 HERE = Path(__file__).parent
-SHORT = TrainingConfig(epochs=4, batch_size=8, validation_fraction=0.2, kl_warmup=2)
+SHORT = TrainingConfig(epochs=4, batch_size=8, validation_fraction=0.2, kl_warmup=0.5)
 
 
 @pytest.fixture
@@ -63,16 +63,31 @@ def assert_equal_weights(first, second):
         assert torch.equal(value, second.state_dict()[name]), name
 
 
-def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
-    dsae, weights = model(), []
+def weights_of(dsae) -> list[tuple[float, ...]]:
+    """The KL weights that the model is called with, as they come; none on the held-out part."""
+    weights = []
     dsae.model.register_forward_pre_hook(
         lambda _, call: weights.append(tuple(float(weight) for weight in call[2:]))
     )
+    return weights
+
+
+def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
+    dsae = model()
+    weights = weights_of(dsae)
     config = dataclasses.replace(SHORT, epochs=2, kl_f_weight=2.0, kl_z_weight=0.5)
     fit_(dsae, sequences, tmp_path / "run", config)
-    rising = [(2.0 * step / 8, 0.5 * step / 8) for step in range(1, 9)]
-    held_out = [()]
-    assert weights == rising[:4] + held_out + rising[4:] + held_out
+    rising = [(2.0 * share, 0.5 * share) for share in (0.002, 0.25, 0.5, 0.75, 1, 1, 1, 1)]
+    assert weights.pop(4) == weights.pop() == ()
+    assert weights == [pytest.approx(pair) for pair in rising]
+
+
+def test_the_weight_of_kl_f_goes_along_a_line_to_its_end(sequences, tmp_path):
+    dsae = model()
+    weights = weights_of(dsae)
+    options = {"kl_warmup": 0.0, "kl_f_weight_end": 5.0, "kl_z_weight": 0.5}
+    fit_(dsae, sequences, tmp_path / "run", dataclasses.replace(SHORT, epochs=1, **options))
+    assert weights == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), ()]
 
 
 def test_static_dropout_falls_along_a_line_to_zero(sequences, tmp_path):
@@ -404,9 +419,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"validation_fraction": 1.5}, "validation_fraction is 1.5"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"kl_f_weight": 0.0}, "kl_f_weight is 0.0.*positive"),
+        ({"kl_f_weight_end": 0.0}, "kl_f_weight_end is 0.0.*positive"),
         ({"free_bits": -1.0}, "free_bits is -1.0.*negative"),
         ({"free_bits": 1.0, "estimator": "sampled"}, "free_bits is 1.0.*use 'analytic'"),
-        ({"kl_warmup": -1}, "kl_warmup is -1"),
+        ({"kl_warmup": -0.1}, "kl_warmup is -0.1"),
         ({"static_dropout_until": 0.0}, "static_dropout_until is 0.0.*positive"),
         ({"seed": -1}, "seed is -1"),
     ],
