@@ -40,7 +40,7 @@ judge takes its motion for the true one, and how many of the four attributes.*""
 MODELS: dict[str, dict[str, Any]] = {
     "plain-elbo": {
         "model": {"dynamic_view": "none", "static_dropout": 0.0},
-        "training": {"kl_z_weight": 1.0},
+        "training": {"kl_f_growth": 1.0, "kl_z_weight": 1.0},
     },
     "small-no-view": {"model": {"dynamic_view": "none"}},
     "small-no-dropout": {"model": {"static_dropout": 0.0}},

@@ -97,7 +97,7 @@ def _objective_options() -> str:
 @_training_option("batch_size", int, "Sequences a step.")
 @_training_option("learning_rate", float, "Adam's, at the start of its cosine.")
 @_training_option("kl_f_weight", float, "Weight of KL_f in the loss.")
-@_training_option("kl_f_weight_end", float, "What it becomes by the end, along a line.")
+@_training_option("kl_f_growth", float, "Factor by which it has grown at the end.")
 @_training_option("kl_z_weight", float, "Weight of KL_z in the loss.")
 @_training_option(
     "kl_warmup", float, "Fraction of the training over which the KL weights rise from 0."

@@ -34,7 +34,7 @@ _RECIPE = {
         "dynamic_view": "colour",
         "shared_encoder": False,
     },
-    "training": {"kl_f_weight_end": 4.0, "kl_z_weight": 2.0, "static_dropout_until": 0.4},
+    "training": {"kl_f_growth": 4.0, "kl_z_weight": 2.0, "static_dropout_until": 0.4},
 }
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {

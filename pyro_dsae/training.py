@@ -62,8 +62,8 @@ class TrainingConfig:
         clip_norm: the gradient's global norm is clipped to this, in nats a sequence.
         kl_f_weight: weight of KL_f in the loss. Whatever it is, the metrics are unweighted and the
             model with the best ELBO is kept.
-        kl_f_weight_end: what ``kl_f_weight`` becomes by the end, along a line; None for the same. f
-            first learns what it can say, then gives up what z says as well.
+        kl_f_growth: how many times that weight KL_f has by the end; it grows along a line. f first
+            learns what it can say, then gives up what z says as well.
         kl_z_weight: weight of KL_z in the loss.
         kl_warmup: fraction of the training over which both rise along a line to these weights; 0
             for none.
@@ -92,7 +92,7 @@ class TrainingConfig:
     final_rate: float = 0.02
     clip_norm: float = 1e4
     kl_f_weight: float = 1.0
-    kl_f_weight_end: float | None = None
+    kl_f_growth: float = 1.0
     kl_z_weight: float = 1.0
     kl_warmup: float = 0.0
     free_bits: float = 0.0
@@ -119,7 +119,7 @@ class TrainingConfig:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be at least 1")
         if self.window is not None and self.window < 2:
             raise ConfigError(f"window is {self.window}, but must be at least 2")
-        weights = ("kl_f_weight", "kl_f_weight_end", "kl_z_weight")
+        weights = ("kl_f_weight", "kl_f_growth", "kl_z_weight")
         for field in ("minutes", "learning_rate", "clip_norm", *weights, "static_dropout_until"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
@@ -461,14 +461,13 @@ class _Training:
         left = max(0.0, 1 - progress / config.static_dropout_until)
         falling = 0.5 * (1 + math.cos(math.pi * progress))
         share = config.final_rate + (1 - config.final_rate) * falling
-        end = config.kl_f_weight if config.kl_f_weight_end is None else config.kl_f_weight_end
-        warm = 1.0
+        grown, warm = 1 + progress * (config.kl_f_growth - 1), 1.0
         if config.kl_warmup:
             warm = min(1.0, max(progress, LEAST_PROGRESS) / config.kl_warmup)
         now = {
             **{name: share * rate for name, rate in self.rates.items()},
             "static_dropout": left * self.dsae.config.static_dropout,
-            "kl_f_weight": warm * (config.kl_f_weight + progress * (end - config.kl_f_weight)),
+            "kl_f_weight": warm * grown * config.kl_f_weight,
             "kl_z_weight": warm * config.kl_z_weight,
         }
         for name, value in now.items():

@@ -82,12 +82,12 @@ def test_the_kl_weights_warm_up_in_the_loss_alone(sequences, tmp_path):
     assert weights == [pytest.approx(pair) for pair in rising]
 
 
-def test_the_weight_of_kl_f_goes_along_a_line_to_its_end(sequences, tmp_path):
+def test_the_weight_of_kl_f_grows_along_a_line(sequences, tmp_path):
     dsae = model()
     weights = weights_of(dsae)
-    options = {"kl_warmup": 0.0, "kl_f_weight_end": 5.0, "kl_z_weight": 0.5}
+    options = {"kl_warmup": 0.0, "kl_f_weight": 2.0, "kl_f_growth": 5.0}
     fit_(dsae, sequences, tmp_path / "run", dataclasses.replace(SHORT, epochs=1, **options))
-    assert weights == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 0.5), ()]
+    assert weights == [(2, 1), (4, 1), (6, 1), (8, 1), ()]
 
 
 def test_static_dropout_falls_along_a_line_to_zero(sequences, tmp_path):
@@ -419,7 +419,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"validation_fraction": 1.5}, "validation_fraction is 1.5"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
         ({"kl_f_weight": 0.0}, "kl_f_weight is 0.0.*positive"),
-        ({"kl_f_weight_end": 0.0}, "kl_f_weight_end is 0.0.*positive"),
+        ({"kl_f_growth": 0.0}, "kl_f_growth is 0.0.*positive"),
         ({"free_bits": -1.0}, "free_bits is -1.0.*negative"),
         ({"free_bits": 1.0, "estimator": "sampled"}, "free_bits is 1.0.*use 'analytic'"),
         ({"kl_warmup": -0.1}, "kl_warmup is -0.1"),

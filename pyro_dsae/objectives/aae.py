@@ -50,7 +50,7 @@ class AdversarialAutoencoder(Objective):
     """
 
     bound = False
-    defaults = {"training": {"kl_f_weight": 30.0, "kl_z_weight": 30.0}}
+    defaults = {"training": {"kl_f_weight": 30.0, "kl_f_growth": 1.0, "kl_z_weight": 30.0}}
     learning_rate = 1e-3
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:

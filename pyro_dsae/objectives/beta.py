@@ -25,7 +25,7 @@ class Beta(Objective):
     and weights of at least 1 this is a lower bound on the evidence, a looser one than the ELBO.
     """
 
-    defaults = {"training": {"kl_f_weight": 2.0, "kl_z_weight": 4.0}}
+    defaults = {"training": {"kl_f_weight": 2.0, "kl_f_growth": 1.0, "kl_z_weight": 4.0}}
 
     @dataclass(frozen=True)
     class Options:
