@@ -18,8 +18,7 @@ from torch import Tensor
 
 from pyro_dsae import DSAE, ModelConfig, save
 from pyro_dsae.checkpoint import read, write_whole
-from pyro_dsae.evaluation.report import EVALUATION
-from pyro_dsae.run_folder import CONFIG, read_config, read_metrics, versions
+from pyro_dsae.run_folder import CONFIG, EVALUATION, read_config, read_metrics, versions
 
 PART_BYTES = 15_000_000  # of a file of weights, at most
 MOST_PARTS = 5  # with what else a stage leaves, no more than 8 files

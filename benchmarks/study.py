@@ -25,8 +25,8 @@ from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.cli.options import device_option, part_option, together
 from pyro_dsae.datasets import DataError, SequenceFile
 from pyro_dsae.evaluation.judge import JudgeError, check_accuracy, load_judge
-from pyro_dsae.evaluation.report import EVALUATION, weights_sha256
-from pyro_dsae.run_folder import CONFIG, RunFolder, TrainingError, read_metrics
+from pyro_dsae.evaluation.report import weights_sha256
+from pyro_dsae.run_folder import CONFIG, EVALUATION, RunFolder, TrainingError, read_metrics
 from side_by_side import Job, alone, run_all
 
 THREADS = 1  # of a run; several runs of one thread use the cores better than one of several

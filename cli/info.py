@@ -12,6 +12,7 @@ from pyro_dsae.cli.options import json_option, print_facts
 from pyro_dsae.cost import frame_cost
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.evaluation.judge import load_judge
+from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.run_folder import read_config, read_metrics
 
 
@@ -35,9 +36,17 @@ def _run(path: str) -> dict:
         **_cost(config["model"]),
         "data": config.get("data", {}),
         "epochs": len(metrics),
-        "best": max(metrics, key=lambda line: line["validation_elbo"]) if metrics else {},
+        "kept": _kept(metrics, config["training"]["objective"]),
         "last": metrics[-1] if metrics else {},
     }
+
+
+def _kept(metrics: list[dict[str, Any]], objective: str) -> dict[str, Any]:
+    """The epoch that the model's weights are of; nothing where an objective is not known here."""
+    known = OBJECTIVES.get(objective)
+    if not metrics or known is None:
+        return {}
+    return max(metrics, key=lambda line: line["validation_elbo"]) if known.bound else metrics[-1]
 
 
 def _weights(path: str) -> dict:

@@ -17,6 +17,8 @@ from pyro_dsae.checkpoint import MODEL, write_whole
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
+EVALUATION = "evaluation.json"  # what was measured of the weights, and the same as a table
+TABLE = "evaluation.md"
 PACKAGES = ("pyro-dsae", "pyro-ppl", "torch", "numpy")
 
 
@@ -65,7 +67,7 @@ class RunFolder:
             if made:
                 self.path.rmdir()
             raise
-        for name in (METRICS, MODEL):
+        for name in (METRICS, MODEL, EVALUATION, TABLE):
             (self.path / name).unlink(missing_ok=True)
 
     def write_metrics(self, history: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pyro_dsae import load
+from pyro_dsae import ModelConfig, load
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import READERS, RECORDINGS, SOURCES, SequenceFile
 from pyro_dsae.objectives import OBJECTIVES
@@ -135,7 +135,7 @@ def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generati
     facts = json.loads(dsae("info", run, "--json").output)
     assert facts["training"]["generative_from"] == str(generative)
     assert facts["training"]["kl_z_weight"] == 1
-    assert facts["best"]["validation_elbo"] >= facts["last"]["validation_elbo"]
+    assert facts["kept"]["validation_elbo"] >= facts["last"]["validation_elbo"]
     assert dsae("fit", data, run, "--resume").exit_code == 0
 
 
@@ -307,3 +307,13 @@ def test_options_of_an_objective_come_from_the_line_and_the_file(data, tmp_path,
     assert refused.exit_code == 2 and "option is 'weight', but must be NAME=VALUE" in refused.output
     refused = dsae(*call, "--option", "wait=1")
     assert refused.exit_code == 2 and "'wait' of objective 'other'" in refused.output
+
+
+@pytest.mark.parametrize(("objective", "kept"), [("elbo", 1), ("avb", 2), ("unknown", None)])
+def test_info_shows_the_epoch_whose_weights_are_kept(tmp_path, objective, kept):
+    config = {"model": ModelConfig().to_dict(), "training": {"objective": objective}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    lines = [{"epoch": 1, "validation_elbo": -1.0}, {"epoch": 2, "validation_elbo": -2.0}]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    facts = json.loads(dsae("info", tmp_path, "--json").output)
+    assert facts["kept"].get("epoch") == kept and facts["last"]["epoch"] == 2

@@ -360,10 +360,12 @@ def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):
 def test_overwrite_replaces_a_run_and_nothing_else(sequences, tmp_path):
     run = tmp_path / "run"
     fit_(model(), sequences, run, SHORT)
-    (run / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "evaluation.json", "evaluation.md"):
+        (run / name).write_text("mine")
     fit_(model(guide="full"), sequences, run, dataclasses.replace(SHORT, epochs=1), overwrite=True)
     assert load(run).config.guide == "full"
     assert len(metrics(run)) == 1 and (run / "notes.txt").read_text() == "mine"
+    assert not [*run.glob("evaluation.*")]  # they were the earlier run's
 
 
 def test_data_that_moved_can_be_resumed(sequences, tmp_path):

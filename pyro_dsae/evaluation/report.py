@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pyro_dsae.checkpoint import MODEL, write_whole
-from pyro_dsae.run_folder import TrainingError
+from pyro_dsae.run_folder import EVALUATION, TABLE, TrainingError
 
-EVALUATION = "evaluation.json"
-TABLE = "evaluation.md"
 SUBJECT = ("weights_sha256", "data")  # what figures are of; with another, they are others
 
 
