@@ -15,7 +15,7 @@ class Column:
 
     Args:
         head: what it is, in words.
-        section: of ``evaluation.json``.
+        section: of ``evaluation.json``, or ``training`` for what a run's metrics say.
         figure: takes it from the section's figures.
         digits: its format.
     """
@@ -59,4 +59,30 @@ JUDGED_SWAPS: Sequence[Column] = (
     Column("judge: motion of the swap", "judge", at("swap", "on", MOTION, "mean")),
     Column("judge: attributes of the swap", "judge", attributes("swap", "on")),
     Column("judge: attributes of the reconstruction", "judge", attributes("reconstruction", "on")),
+)
+INCEPTION: Sequence[Column] = (
+    Column("accuracy, %", "judge", percent(at("inception", "accuracy", "mean")), ".2f"),
+    Column("IS", "judge", at("inception", "score", "mean")),
+    Column("H(y|x)", "judge", at("inception", "conditional_entropy", "mean"), ".2g"),
+    Column("H(y)", "judge", at("inception", "entropy", "mean")),
+)
+LEAKAGE: Sequence[Column] = (
+    *(
+        Column(f"{what.replace('_', ' ')}, {of}", "codes", at("probes", what, of))
+        for what in ("static_from_z", "dynamic_from_f")
+        for of in ("logistic", "boosting", "floor")
+    ),
+    Column("EER of f", "codes", at("verification", "eer_f")),
+    Column("EER of z", "codes", at("verification", "eer_z")),
+)
+BOUND: Sequence[Column] = tuple(
+    Column(name, "bound", at(key), ".1f")
+    for name, key in {
+        "ELBO": "elbo",
+        "reconstruction": "reconstruction",
+        "KL_f": "kl_f",
+        "KL_z": "kl_z",
+        "active units of f": "active_f",
+        "active units of z": "active_z",
+    }.items()
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from columns import EXACT, JUDGED_SWAPS, Column, at, attributes, percent
+from columns import BOUND, EXACT, INCEPTION, JUDGED_SWAPS, LEAKAGE, Column, at, attributes
 from pyro_dsae.evaluation.judge import MOTION
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.priors import PRIORS
@@ -19,13 +19,6 @@ ABOUT = """\
 Models trained on Sprites with one preset under one budget, for every guide and prior. A swap is the
 appearance of one sequence in the motion of another. The exact scores compare it with the true
 sequence, pixel by pixel; the judge is a classifier, and says what it takes a sequence for."""
-
-INCEPTION = (
-    Column("accuracy, %", "judge", percent(at("inception", "accuracy", "mean")), ".2f"),
-    Column("IS", "judge", at("inception", "score", "mean")),
-    Column("H(y|x)", "judge", at("inception", "conditional_entropy", "mean"), ".2g"),
-    Column("H(y)", "judge", at("inception", "entropy", "mean")),
-)
 
 
 def _published(rows: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
@@ -53,15 +46,6 @@ BOTH_SIDES = (
     Column("shuffled labels: motion", "judge", at("shuffled", "off", MOTION, "mean")),
     Column("shuffled labels: attributes", "judge", attributes("shuffled", "off")),
 )
-LEAKAGE = (
-    *(
-        Column(f"{what.replace('_', ' ')}, {of}", "codes", at("probes", what, of))
-        for what in ("static_from_z", "dynamic_from_f")
-        for of in ("logistic", "boosting", "floor")
-    ),
-    Column("EER of f", "codes", at("verification", "eer_f")),
-    Column("EER of z", "codes", at("verification", "eer_z")),
-)
 
 
 def _cosine(code: str, stratum: str) -> Any:
@@ -78,17 +62,6 @@ COSINES = (
     Column("z, different motion", "similarity", _cosine("z", DIFFERENT)),
     Column("AUROC of appearance by f", "similarity", at("auroc_appearance")),
     Column("AUROC of motion by z", "similarity", at("auroc_motion")),
-)
-BOUND = tuple(
-    Column(name, "bound", at(key), ".1f")
-    for name, key in {
-        "ELBO": "elbo",
-        "reconstruction": "reconstruction",
-        "KL_f": "kl_f",
-        "KL_z": "kl_z",
-        "active units of f": "active_f",
-        "active units of z": "active_z",
-    }.items()
 )
 TABLES = (
     Table("Swaps: exact scores beside the judge", (*EXACT, *JUDGED_SWAPS)),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ from columns import Column
 from pages import command, commit, mean_and_sd, table
 from pyro_dsae import CheckpointError, ConfigError, ModelConfig, TrainingConfig
 from pyro_dsae.checkpoint import write_whole
+from pyro_dsae.cli.evaluate import JUDGED
 from pyro_dsae.cli.options import device_option, part_option, together
 from pyro_dsae.datasets import DataError, SequenceFile
 from pyro_dsae.evaluation.judge import JudgeError, check_accuracy, load_judge
@@ -30,6 +32,7 @@ from pyro_dsae.run_folder import CONFIG, EVALUATION, RunFolder, TrainingError, r
 from side_by_side import Job, alone, run_all
 
 THREADS = 1  # of a run; several runs of one thread use the cores better than one of several
+TRAINING = "training"  # the section of what a run's own metrics say
 NONE = "—"  # in a table, where there is no figure
 
 
@@ -108,7 +111,8 @@ class Study:
     @property
     def sections(self) -> list[str]:
         """The sections of an evaluation that the tables need."""
-        return list(dict.fromkeys(column.section for t in self.tables for column in t.columns))
+        needed = dict.fromkeys(column.section for t in self.tables for column in t.columns)
+        return [section for section in needed if section != TRAINING]
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,11 @@ class Run:
             return {}
         return {name: made["figures"] for name, made in report["sections"].items()}
 
+    def training(self) -> dict[str, float]:
+        """What its metrics say of its training."""
+        speeds = [epoch["sequences_per_second"] for epoch in read_metrics(self.folder)]
+        return {"sequences_per_second": median(speeds)}
+
     def record(self) -> dict[str, list[str]]:
         """How it was trained and evaluated, in words: more than one where it was resumed."""
         file = self.folder.with_suffix(".json")
@@ -246,7 +255,7 @@ def carry_out(study: Study, plan: Plan) -> None:
         finished = [run for run in runs if run.finished]
         evaluations = (_evaluation(run, study, plan, judges) for run in finished)
         failed += run_all([job for job in evaluations if job], plan.jobs, THREADS, lock)
-    measured = [(run, run.figures(plan.part)) for run in finished]
+    measured = [(run, {TRAINING: run.training(), **run.figures(plan.part)}) for run in finished]
     write_whole(plan.single, (json.dumps(_single(study, measured), indent=1) + "\n").encode())
     write_whole(plan.out, _page(study, plan, measured, judges, failed).encode())
     click.echo(plan.out)
@@ -322,12 +331,12 @@ def _judges(study: Study, plan: Plan, lock: int) -> tuple[dict[Path, str], list[
 def _evaluation(run: Run, study: Study, plan: Plan, judges: Mapping[Path, str]) -> Job | None:
     """Measure what is missing of a run; None where nothing is."""
     judged, held = run.cell.judge in judges, run.figures(plan.part)
-    missing = [s for s in study.sections if s not in held and (s != "judge" or judged)]
+    missing = [s for s in study.sections if s not in held and (s not in JUDGED or judged)]
     if not missing:
         return None
     arguments = ["evaluate", str(run.folder), "--data", str(run.cell.data), "--part", plan.part]
     arguments += ["--only", ",".join(missing), "--device", str(plan.device)]
-    if "judge" in missing:
+    if any(section in JUDGED for section in missing):
         arguments += ["--judge", str(run.cell.judge)]
     note = partial(run.note, "evaluated", _how(plan))
     return Job(f"{run.name} evaluated", arguments, run.log, note)

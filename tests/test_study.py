@@ -25,7 +25,10 @@ from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 from pyro_dsae.evaluation.judge_scores import Inception, JudgeScores, Row, Spread
 from pyro_dsae.evaluation.probes import Leakage, Probes
 from pyro_dsae.evaluation.retrieval import Retrieval
+from pyro_dsae.evaluation.sample_quality import Quality, SampleQuality
 from pyro_dsae.evaluation.verification import Verification
+from pyro_dsae.objectives import OBJECTIVES
+from pyro_dsae.run_folder import read_config
 
 TINY = {
     "model": {
@@ -282,12 +285,14 @@ def canned() -> dict:
         "probes": {**asdict(Probes(81, 81, 27, [], leak, leak)), "accuracy": read},
         "verification": asdict(Verification(27, 351, 108, 0.1, 0.5)),
     }
+    one = Quality(1.0, 0.5, 0.25, 0.9)
     bound = BoundScores(27, -105.0, -100.0, 3.0, 2.0, 4, 2, 27, 64, -104.0, 0.5, 1.0, 0.1)
     return {
         "exact": {**asdict(exact), "retrieval": asdict(found)},
         "codes": codes,
         "bound": asdict(bound),
         "judge": asdict(judged()),
+        "samples": asdict(SampleQuality(27, 3, one, Quality(2.0, 0.4, 0.2, 0.8), one)),
     }
 
 
@@ -357,6 +362,18 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—"]
     config = load(tmp_path / "runs" / "bottleneck-moving-shapes" / "seed-0").config
     assert config.dynamic_view == "colour"
+
+
+def test_the_study_of_objectives_trains_each_by_its_defaults(known, benchmark, data, tmp_path):
+    call = [data, tmp_path / "runs", tmp_path / "page.md", "--epochs", 1, "--seeds", 1]
+    page = answer(benchmark("objectives_study"), *call)
+    for name, objective in OBJECTIVES.items():
+        assert f"| `{name}` | 1 | 1 | 1.00 | 0.500 | 0.250 | 0.900 | 2.00 |" in page
+        training = read_config(tmp_path / "runs" / name / "seed-0")["training"]
+        assert training == training | {"objective": name, **objective.defaults.get("training", {})}
+    assert load(tmp_path / "runs" / "avb" / "seed-0").config.noise_dim == 16
+    speeds = re.findall(r"^\| `[a-z-]+` \| 1 \| 1 \| ([0-9]+) \|$", page, re.MULTILINE)
+    assert len(speeds) == len(OBJECTIVES) and all(map(int, speeds))
 
 
 def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
