@@ -168,8 +168,9 @@ def fit(
     preset = preset or tables.get("preset")
     chosen = _training(tables.get("training", {}), given)
     if "generative_from" in chosen:
-        # A preset's weight shapes the generative model; a guide alone is fitted by the bound.
-        chosen = {"kl_z_weight": 1.0, **chosen}
+        # A preset's weights shape the generative model; a guide alone is fitted by the bound.
+        plain = {"kl_f_weight": 1.0, "kl_f_growth": 1.0, "kl_z_weight": 1.0, "free_bits": 0.0}
+        chosen = {**plain, **chosen}
     wanted = _defaults(chosen.get("objective", "elbo"))
     with SequenceFile.open(data) as file:
         default = "series" if len(file.frame_shape) == 1 else "small"

@@ -44,7 +44,7 @@ class Captured:
             self._capture(x, *same)
         self.x.copy_(x)
         self.graph.replay()
-        return self.outputs
+        return dict(self.outputs)  # the caller's to change
 
     def _aside(self, x: Tensor, *same: Any) -> dict[str, Tensor]:
         """A step on a stream of its own, as what is captured later has to have run before."""

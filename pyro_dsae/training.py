@@ -123,9 +123,11 @@ class TrainingConfig:
         for field in ("minutes", "learning_rate", "clip_norm", *weights, "static_dropout_until"):
             if getattr(self, field) is not None and not 0 < getattr(self, field) < math.inf:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must be positive")
-        for field in ("kl_warmup", "free_bits", "seed"):
+        for field in ("free_bits", "seed"):
             if not getattr(self, field) >= 0:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must not be negative")
+        if not 0 <= self.kl_warmup <= 1:
+            raise ConfigError(f"kl_warmup is {self.kl_warmup}, but must be a fraction from 0 to 1")
         if self.free_bits and self.estimator != "analytic":
             raise ConfigError(
                 f"free_bits is {self.free_bits}, but estimator {self.estimator!r} has none; "
@@ -320,6 +322,7 @@ class _Training:
         self.history: list[dict[str, Any]] = []
         self.steps = math.ceil(len(train) / config.batch_size)  # of an epoch
         self.step = 0  # within the epoch
+        self.rate = 0.0  # learning rate of the latest step
         self.totals: dict[str, Tensor] = {}  # of the epoch so far, of this process
         # Loss, norm of its gradient and number of the latest step, or of the first one that failed.
         self.health = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -348,6 +351,7 @@ class _Training:
         return {
             "history": self.history,
             "step": self.step,
+            "learning_rate": self.rate,
             "totals": self.world.sum(self.totals),
             "epoch_seconds": self.epoch_seconds,
             "seconds": time.perf_counter() - self.started,
@@ -376,6 +380,7 @@ class _Training:
             for group in self.optimizers[name].param_groups:  # the checkpoint's are of its device
                 group["lr"], group["capturable"] = self.now[name], self.on_gpu
         self.history, self.step = state["history"], state["step"]
+        self.rate = state["learning_rate"]
         own = 1 if self.world.first else 0  # the first goes on with the sums of all
         self.totals = {name: own * total.to(self.device) for name, total in state["totals"].items()}
         self.epoch_seconds = state["epoch_seconds"]
@@ -408,7 +413,7 @@ class _Training:
             train = train.windows(config.window, [*position, 1])  # apart from the order's numbers
         before = time.perf_counter() - self.epoch_seconds
         while self.step < self.steps:
-            rate = self._set_rates()
+            self.rate = self._set_rates()
             start = self.step * config.batch_size
             own, parts = self._take_step(train, order[start : start + config.batch_size])
             self.step += 1
@@ -432,7 +437,7 @@ class _Training:
         seen = min(self.step * config.batch_size, len(order))
         metrics = {
             "epoch": len(self.history) + 1,
-            "learning_rate": rate,
+            "learning_rate": self.rate,
             "sequences_per_second": round(seen / self.epoch_seconds, 1),
             **per_sequence(self.world.sum(self.totals), seen),
             **self._validate(),

@@ -134,7 +134,9 @@ def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generati
     )
     facts = json.loads(dsae("info", run, "--json").output)
     assert facts["training"]["generative_from"] == str(generative)
-    assert facts["training"]["kl_z_weight"] == 1
+    for name in ("kl_f_weight", "kl_f_growth", "kl_z_weight"):
+        assert facts["training"][name] == 1
+    assert facts["training"]["free_bits"] == 0
     assert facts["kept"]["validation_elbo"] >= facts["last"]["validation_elbo"]
     assert dsae("fit", data, run, "--resume").exit_code == 0
 

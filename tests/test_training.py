@@ -141,6 +141,8 @@ def test_a_signal_saves_in_the_middle_of_an_epoch_and_resuming_equals_the_whole(
         fit_(model(), sequences, cut, SHORT, on_step=stop_at(1))
     with pytest.raises(TrainingError, match="after step 3 of epoch 3"):
         fit_(model(), sequences, cut, SHORT, resume=True, on_step=stop_at(10))
+    with pytest.raises(TrainingError, match="after step 4 of epoch 3"):  # its last one
+        fit_(model(), sequences, cut, SHORT, resume=True, on_step=stop_at(11))
     with (cut / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": ')  # as a kill in the middle of a write might have left it
     torch.manual_seed(5)
@@ -425,6 +427,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_epoch(sequences, tmp_path):
         ({"free_bits": -1.0}, "free_bits is -1.0.*negative"),
         ({"free_bits": 1.0, "estimator": "sampled"}, "free_bits is 1.0.*use 'analytic'"),
         ({"kl_warmup": -0.1}, "kl_warmup is -0.1"),
+        ({"kl_warmup": 5}, "kl_warmup is 5.*fraction"),
         ({"static_dropout_until": 0.0}, "static_dropout_until is 0.0.*positive"),
         ({"seed": -1}, "seed is -1"),
     ],
