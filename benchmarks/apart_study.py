@@ -47,18 +47,18 @@ MODELS: dict[str, dict[str, Any]] = {
     "small": {},
     "bottleneck": {"preset": "bottleneck"},
 }
-FACTORS = ("static body", "static bottomwear", "static topwear", "static hair") + (
-    "dynamic action",
-    "dynamic direction",
-)
+FACTORS = {
+    **dict.fromkeys(("body", "bottomwear", "topwear", "hair"), "static"),
+    **dict.fromkeys(("action", "direction"), "dynamic"),
+}
 NATS = tuple(
     Column(
-        f"{factor.split()[1]} in {code}",
+        f"{factor} in {code}",
         "codes",
-        at("probes", "accuracy", f"{factor} from {read}", "nats"),
+        at("probes", "accuracy", f"{role} {factor} from {read}", "nats"),
         ".2f",
     )
-    for factor in FACTORS
+    for factor, role in FACTORS.items()
     for code, read in (("f", "f"), ("z", "mean_z"))
 )
 TABLES = (
@@ -122,10 +122,9 @@ def _verdicts(judge: Judge, drawn: np.ndarray, truth: np.ndarray) -> list[str]:
 @click.argument("data", type=click.Path(dir_okay=False, path_type=Path))
 @plan_options(minutes=10, seeds=1)
 @judge_option
-def main(data: Path, judge: Path | None, **options: Any) -> None:
+def main(data: Path, judge: Path, **options: Any) -> None:
     """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
     plan = Plan(**options)
-    judge = judge or plan.runs / "judge.safetensors"
     cells = [Cell(name, data, **changes, judge=judge) for name, changes in MODELS.items()]
     shown = plan.out.with_suffix(".png")
     about = ABOUT % shown.name

@@ -52,9 +52,8 @@ TABLES = (
 @click.argument("data", type=click.Path(dir_okay=False, path_type=Path))
 @plan_options(minutes=20)
 @judge_option
-def main(data: Path, judge: Path | None, **plan: Any) -> None:
+def main(data: Path, judge: Path, **plan: Any) -> None:
     """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
-    judge = judge or plan["runs"] / "judge.safetensors"
     cells = []
     for name, objective in OBJECTIVES.items():
         training = {"objective": name, **objective.defaults.get("training", {})}

@@ -52,11 +52,8 @@ TABLES = (
 @click.argument("toy_sprites", type=click.Path(dir_okay=False, path_type=Path))
 @plan_options(minutes=30)
 @judge_option
-def main(
-    sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path | None, **plan: Any
-) -> None:
+def main(sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path, **plan: Any) -> None:
     """Train and evaluate the recipes on three prepared files, in RUNS; write the page OUT."""
-    judge = judge or plan["runs"] / "judge.safetensors"
     cells = [
         Cell("small", sprites, judge=judge),
         Cell("bottleneck", sprites, preset="bottleneck", judge=judge),

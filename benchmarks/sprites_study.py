@@ -96,9 +96,8 @@ TABLES = (
 @click.argument("data", type=click.Path(dir_okay=False, path_type=Path))
 @plan_options(minutes=10)
 @judge_option
-def main(data: Path, judge: Path | None, **plan: Any) -> None:
+def main(data: Path, judge: Path, **plan: Any) -> None:
     """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
-    judge = judge or plan["runs"] / "judge.safetensors"
     cells = [
         Cell(f"{guide}-{prior}", data, {"guide": guide, "prior": prior}, judge=judge)
         for guide in GUIDES

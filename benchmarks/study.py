@@ -167,6 +167,7 @@ def plan_options(minutes: float, seeds: int = 3, jobs: int = 2) -> Callable:
 judge_option = click.option(
     "--judge",
     type=click.Path(dir_okay=False, path_type=Path),
+    callback=lambda context, _, path: path or context.params["runs"] / "judge.safetensors",
     help="Of sprites, trained where it is not there; RUNS/judge.safetensors if left out.",
 )
 

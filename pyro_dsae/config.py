@@ -20,7 +20,6 @@ _SMALL = {
         "code_dim": 256,
         "hidden_dim": 128,
         "batch_norm": False,  # grounds of many colours make the statistics of a batch noise
-        "shared_encoder": False,
     },
     # Many cheap steps learn faster than few good ones.
     "training": {"batch_size": 8, "learning_rate": 2e-3},
@@ -64,6 +63,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "prior": "standard",
             "static_dropout": 0.98,
             "dynamic_view": "none",
+            "shared_encoder": False,
         },
         "training": {
             "epochs": 15,
