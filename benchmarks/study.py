@@ -47,6 +47,7 @@ class Cell:
         training: fields of TrainingConfig, changes on the preset.
         preset: where both start.
         judge: what judges it, trained on ``data`` where there is no such file; None for nothing.
+        share: of the budget of a run, what its runs get.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Cell:
     training: Mapping[str, Any] = field(default_factory=dict)
     preset: str = "small"
     judge: Path | None = None
+    share: float = 1.0
 
     def toml(self) -> str:
         """Its options as a file for ``dsae fit --config``."""
@@ -67,6 +69,7 @@ class Cell:
         """Its options in words."""
         options = {**self.model, **self.training}.items()
         words = [f"preset {self.preset}", *(f"{key} {value}" for key, value in options)]
+        words += [f"{self.share:.0%} of the budget"] if self.share != 1 else []
         return f"`{self.name}`: {', '.join(words)}, on {self.data.name}"
 
 
@@ -131,8 +134,14 @@ class Plan:
 
     @property
     def budget(self) -> tuple[str, float]:
-        """Of every run: what it is counted in, and how many."""
+        """Of a run: what it is counted in, and how many."""
         return ("minutes", self.minutes) if self.epochs is None else ("epochs", self.epochs)
+
+    def budget_of(self, cell: Cell) -> tuple[str, float]:
+        """Of a run of the cell, likewise; an epoch at least."""
+        unit, budget = self.budget
+        share = cell.share * budget
+        return unit, share if unit == "minutes" else max(1, round(share))
 
     @property
     def single(self) -> Path:
@@ -271,7 +280,7 @@ def _runs(study: Study, plan: Plan, seed: int) -> list[Run]:
         with SequenceFile.open(cell.data) as file:
             model = ModelConfig.preset(cell.preset, frame_shape=file.frame_shape, **cell.model)
             data = dict(file.sequences("train", in_memory=False).origin)
-        options = {**cell.training, **dict([plan.budget]), "seed": seed}
+        options = {**cell.training, **dict([plan.budget_of(cell)]), "seed": seed}
         training = TrainingConfig.preset(cell.preset, **options)
         settings = {
             "model": model.to_dict(),
@@ -299,7 +308,7 @@ def _training(run: Run, plan: Plan) -> Job:
         config = run.folder.parent / "config.toml"
         config.parent.mkdir(parents=True, exist_ok=True)
         write_whole(config, run.cell.toml().encode())
-        unit, budget = plan.budget
+        unit, budget = plan.budget_of(run.cell)
         arguments += ["--config", str(config), f"--{unit}", str(budget), "--seed", str(run.seed)]
         arguments += ["--overwrite"]  # what was cut off before it had a first checkpoint
     note = partial(run.note, "trained", _how(plan), afresh=not resume)
