@@ -11,6 +11,8 @@ import click
 import numpy as np
 
 from columns import EXACT, JUDGED_SWAPS, Column, at
+from design import Cell, Study, Table
+from plan import Plan, judge_option, plan_options
 from pyro_dsae.analyses.codes import device_of
 from pyro_dsae.analyses.reconstruct import picture_mse
 from pyro_dsae.analyses.swap import swap
@@ -20,8 +22,9 @@ from pyro_dsae.datasets import renderer
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import MOTION, Judge, load_judge
 from pyro_dsae.plotting import Block, Row, png, sheet
+from pyro_dsae.run_folder import CONFIG
 from pyro_dsae.sequences import to_float
-from study import Cell, Plan, Study, Table, carry_out, judge_option, plan_options
+from study import carry_out
 
 PAIRS = 2  # in the picture
 ABOUT = """\
@@ -130,7 +133,8 @@ def main(data: Path, judge: Path, **options: Any) -> None:
     about = ABOUT % shown.name
     carry_out(Study("What keeps f and z apart", about, cells, TABLES), plan)
     folders = [plan.runs / cell.name / "seed-0" for cell in cells]
-    write_whole(shown, picture(folders, data, load_judge(judge), plan))
+    if all((folder / CONFIG).exists() for folder in folders):  # or the picture there is theirs
+        write_whole(shown, picture(folders, data, load_judge(judge), plan))
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from columns import BOUND, EXACT, INCEPTION, JUDGED_SWAPS, LEAKAGE, Column, at, attributes
+from design import TRAINING, Cell, Study, Table
+from plan import Plan, judge_option, plan_options
 from pyro_dsae.objectives import OBJECTIVES
-from study import TRAINING, Cell, Plan, Study, Table, carry_out, judge_option, plan_options
+from study import carry_out
 
 ABOUT = """\
 Models trained on Sprites with the preset `small` and each objective's own defaults, under one

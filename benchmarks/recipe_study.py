@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from columns import EXACT, JUDGED_SWAPS, Column, at, attributes
+from design import Cell, Study, Table
+from plan import Plan, judge_option, plan_options
 from pyro_dsae.evaluation.judge import MOTION
-from study import Cell, Plan, Study, Table, carry_out, judge_option, plan_options
+from study import carry_out
 
 ABOUT = """\
 The preset `small` where a view hides all that is appearance, and `bottleneck` where none does: on

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from columns import Column, at, percent
+from design import Cell, Study, Table
 from pages import mean_and_sd
+from plan import Plan, plan_options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.options import Run
 from pyro_dsae.datasets import SequenceFile
-from study import Cell, Plan, Study, Table, carry_out, plan_options
+from study import carry_out
 
 # Chosen on the validation part. An exercise is a constant of its windows as much as a person is:
 # f may not be there to say it, and z may not see on which side, and a little of by whom.

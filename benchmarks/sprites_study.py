@@ -10,10 +10,12 @@ from typing import Any
 import click
 
 from columns import BOUND, EXACT, INCEPTION, JUDGED_SWAPS, LEAKAGE, Column, at, attributes
+from design import Cell, Study, Table
+from plan import Plan, judge_option, plan_options
 from pyro_dsae.evaluation.judge import MOTION
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.priors import PRIORS
-from study import Cell, Plan, Study, Table, carry_out, judge_option, plan_options
+from study import carry_out
 
 ABOUT = """\
 Models trained on Sprites with one preset under one budget, for every guide and prior. A swap is the

@@ -5,12 +5,15 @@ A study is a list of cells, each a data file with options. Every cell is trained
 measures every run. The same command goes on where it was cut off: a run half trained is resumed, a
 finished one is left, and what was measured of it is not measured again. With nothing left to do it
 writes the page alone.
+
+The single figures beside the page stand in for runs whose folders are gone: a study can be carried
+out bit by bit, on one machine after another. A page of another name is made afresh.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,166 +22,22 @@ from typing import Any
 import click
 import torch
 
-from columns import Column
-from pages import command, commit, mean_and_sd, table
+import results
+from design import TRAINING, Cell, Study
+from pages import commit
+from plan import Plan
 from pyro_dsae import CheckpointError, ConfigError, ModelConfig, TrainingConfig
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.cli.evaluate import JUDGED
-from pyro_dsae.cli.options import device_option, part_option, together
 from pyro_dsae.datasets import DataError, SequenceFile
 from pyro_dsae.evaluation.judge import JudgeError, check_accuracy, load_judge
 from pyro_dsae.evaluation.report import weights_sha256
 from pyro_dsae.run_folder import CONFIG, EVALUATION, RunFolder, TrainingError, read_metrics
+from results import Result
 from side_by_side import Job, alone, run_all
 
 THREADS = 1  # of a run; several runs of one thread use the cores better than one of several
-TRAINING = "training"  # the section of what a run's own metrics say
-NONE = "—"  # in a table, where there is no figure
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is trained with every seed.
-
-    Args:
-        name: of its row, and of the folder of its runs.
-        data: the prepared file.
-        model: fields of ModelConfig, changes on the preset.
-        training: fields of TrainingConfig, changes on the preset.
-        preset: where both start.
-        judge: what judges it, trained on ``data`` where there is no such file; None for nothing.
-        share: of the budget of a run, what its runs get.
-    """
-
-    name: str
-    data: Path
-    model: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    preset: str = "small"
-    judge: Path | None = None
-    share: float = 1.0
-
-    def toml(self) -> str:
-        """Its options as a file for ``dsae fit --config``."""
-        lines = [f'preset = "{self.preset}"']
-        for name, options in (("model", self.model), ("training", self.training)):
-            lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in options.items())]
-        return "\n".join([*lines, ""])
-
-    def describe(self) -> str:
-        """Its options in words."""
-        options = {**self.model, **self.training}.items()
-        words = [f"preset {self.preset}", *(f"{key} {value}" for key, value in options)]
-        words += [f"{self.share:.0%} of the budget"] if self.share != 1 else []
-        return f"`{self.name}`: {', '.join(words)}, on {self.data.name}"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page, with a row for each cell.
-
-    Args:
-        title: its heading.
-        columns: figures of every run.
-        beside: rows that are no runs of the study: a name, and a text for each column.
-        about: what stands below, in words.
-        cells: names of those it shows; None for all.
-    """
-
-    title: str
-    columns: Sequence[Column]
-    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    about: str = ""
-    cells: Sequence[str] | None = None
-
-    def shows(self, cell: Cell) -> bool:
-        return self.cells is None or cell.name in self.cells
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is trained and what is shown of it.
-
-    Args:
-        title: of the page.
-        about: what it shows, in words.
-        cells: names differ.
-        tables: what they show is measured, and nothing else.
-    """
-
-    title: str
-    about: str
-    cells: Sequence[Cell]
-    tables: Sequence[Table]
-
-    @property
-    def sections(self) -> list[str]:
-        """The sections of an evaluation that the tables need."""
-        needed = dict.fromkeys(column.section for t in self.tables for column in t.columns)
-        return [section for section in needed if section != TRAINING]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a study is carried out: what :func:`plan_options` give."""
-
-    runs: Path
-    out: Path
-    minutes: float
-    epochs: int | None
-    seeds: int
-    jobs: int
-    part: str
-    notes: Path | None
-    device: torch.device
-
-    @property
-    def budget(self) -> tuple[str, float]:
-        """Of a run: what it is counted in, and how many."""
-        return ("minutes", self.minutes) if self.epochs is None else ("epochs", self.epochs)
-
-    def budget_of(self, cell: Cell) -> tuple[str, float]:
-        """Of a run of the cell, likewise; an epoch at least."""
-        unit, budget = self.budget
-        share = cell.share * budget
-        return unit, share if unit == "minutes" else max(1, round(share))
-
-    @property
-    def single(self) -> Path:
-        """Where the single figures go, beside the page."""
-        return self.out.with_suffix(".json")
-
-
-def plan_options(minutes: float, seeds: int = 3, jobs: int = 2) -> Callable:
-    """The arguments and options of a study's command, with its defaults; see :class:`Plan`."""
-    folder, file = (
-        click.Path(file_okay=dir_okay, dir_okay=not dir_okay, path_type=Path)
-        for dir_okay in (False, True)
-    )
-    count, shown = click.IntRange(min=1), {"show_default": True}
-    return together(
-        click.argument("runs", type=folder),
-        click.argument("out", type=file),
-        click.option("--minutes", default=float(minutes), **shown, help="To train each run."),
-        click.option("--epochs", type=count, help="Passes over the train part instead."),
-        click.option("--seeds", type=count, default=seeds, **shown, help="How many, from 0 on."),
-        click.option("--jobs", type=count, default=jobs, **shown, help="Runs side by side."),
-        part_option,
-        click.option(
-            "--notes",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Markdown to put at the end of OUT.",
-        ),
-        device_option,
-    )
-
-
-judge_option = click.option(
-    "--judge",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=lambda context, _, path: path or context.params["runs"] / "judge.safetensors",
-    help="Of sprites, trained where it is not there; RUNS/judge.safetensors if left out.",
-)
+CONFIGS = {"model": ModelConfig, "training": TrainingConfig}
 
 
 @dataclass(frozen=True)
@@ -231,10 +90,42 @@ class Run:
             return {}
         return {name: made["figures"] for name, made in report["sections"].items()}
 
-    def training(self) -> dict[str, float]:
-        """What its metrics say of its training."""
-        speeds = [epoch["sequences_per_second"] for epoch in read_metrics(self.folder)]
-        return {"sequences_per_second": median(speeds)}
+    def result(self, study: Study, part: str, judges: Mapping[Path, str]) -> Result:
+        """What the study's tables show of it, once it is finished."""
+        metrics = read_metrics(self.folder)
+        speed = median(epoch["sequences_per_second"] for epoch in metrics)
+        sections = {TRAINING: {"sequences_per_second": speed}, **self.figures(part)}
+        return Result(
+            cell=self.cell.name,
+            seed=self.seed,
+            part=part,
+            settings={name: self.settings[name] for name in CONFIGS},
+            data={key: self.settings["data"][key] for key in ("name", "content_sha256")},
+            epochs=len(metrics),
+            weights_sha256=weights_sha256(self.folder),
+            **self.record(),
+            judge=judges.get(self.cell.judge),
+            figures={
+                shown.title: {column.head: column.of(sections) for column in shown.columns}
+                for shown in study.tables
+                if shown.shows(self.cell)
+            },
+        )
+
+    def is_of(self, result: Result, study: Study, part: str) -> bool:
+        """Whether an earlier result is this run's, with a figure for all that the tables show."""
+        if (result.cell, result.seed, result.part) != (self.cell.name, self.seed, part):
+            return False
+        if self.cell.judge and result.judge is None:
+            return False
+        try:  # an option that is newer than the result had its default
+            of = {name: made.from_dict(result.settings[name]) for name, made in CONFIGS.items()}
+        except (ConfigError, KeyError):
+            return False
+        mine = {name: made.from_dict(self.settings[name]) for name, made in CONFIGS.items()}
+        same_data = result.data["content_sha256"] == self.settings["data"]["content_sha256"]
+        heads = {title: list(figures) for title, figures in result.figures.items()}
+        return same_data and of == mine and heads == study.heads(self.cell)
 
     def record(self) -> dict[str, list[str]]:
         """How it was trained and evaluated, in words: more than one where it was resumed."""
@@ -254,20 +145,31 @@ def carry_out(study: Study, plan: Plan) -> None:
     Raises ClickException, after all else is done, when a run failed, and before anything is when
     the folder of a run holds one of other options.
     """
+    earlier = results.read(plan)
     try:
         runs = [run for seed in range(plan.seeds) for run in _runs(study, plan, seed)]
-        left = [run for run in runs if not run.finished]
+        known = {
+            run.name: result
+            for run in runs
+            if not run.started
+            for result in earlier
+            if run.is_of(result, study, plan.part)
+        }
+        here = [run for run in runs if run.name not in known]
+        left = [run for run in here if not run.finished]
     except (ConfigError, DataError, TrainingError) as error:
         raise click.ClickException(str(error)) from None
+    for name in known:
+        click.echo(f"{name}: as {plan.single} has it", err=True)
     with alone(plan.runs) as lock:
-        judges, failed = _judges(study, plan, lock)
+        judges, failed = _judges(here, plan, lock)
         failed += run_all([_training(run, plan) for run in left], plan.jobs, THREADS, lock)
-        finished = [run for run in runs if run.finished]
+        finished = [run for run in here if run.finished]
         evaluations = (_evaluation(run, study, plan, judges) for run in finished)
         failed += run_all([job for job in evaluations if job], plan.jobs, THREADS, lock)
-    measured = [(run, {TRAINING: run.training(), **run.figures(plan.part)}) for run in finished]
-    write_whole(plan.single, (json.dumps(_single(study, measured), indent=1) + "\n").encode())
-    write_whole(plan.out, _page(study, plan, measured, judges, failed).encode())
+    known |= {run.name: run.result(study, plan.part, judges) for run in finished}
+    measured = [known[run.name] for run in runs if run.name in known]
+    results.write(measured, study, plan, failed)
     click.echo(plan.out)
     if failed:
         raise click.ClickException("\n".join(failed))
@@ -315,12 +217,12 @@ def _training(run: Run, plan: Plan) -> Job:
     return Job(f"{run.name} trained", arguments, run.log, note)
 
 
-def _judges(study: Study, plan: Plan, lock: int) -> tuple[dict[Path, str], list[str]]:
-    """Train the judges that are not there.
+def _judges(runs: Sequence[Run], plan: Plan, lock: int) -> tuple[dict[Path, str], list[str]]:
+    """Train the judges of ``runs`` that are not there.
 
     Returns how often those to be believed are right, in words, and a line for each other.
     """
-    wanted = {cell.judge: cell.data for cell in study.cells if cell.judge}
+    wanted = {run.cell.judge: run.cell.data for run in runs if run.cell.judge}
     jobs = [
         Job(f"judge {path}", ["judge", str(data), str(path)], path.with_suffix(".log"))
         for path, data in wanted.items()
@@ -350,76 +252,3 @@ def _evaluation(run: Run, study: Study, plan: Plan, judges: Mapping[Path, str]) 
         arguments += ["--judge", str(run.cell.judge)]
     note = partial(run.note, "evaluated", _how(plan))
     return Job(f"{run.name} evaluated", arguments, run.log, note)
-
-
-Measured = Sequence[tuple[Run, Mapping[str, Mapping[str, Any]]]]  # runs, with figures by section
-
-
-def _page(
-    study: Study, plan: Plan, measured: Measured, judges: Mapping[Path, str], failed: list[str]
-) -> str:
-    """The whole Markdown page."""
-    lines = [f"# {study.title}", "", study.about, ""]
-    lines += [
-        f"Mean ± sample standard deviation over n runs that differ in their seed, on the part "
-        f"{plan.part}, all of it. Epochs are what each run reached.",
-        "",
-    ]
-    for shown in study.tables:
-        rows = [_row(cell, shown.columns, measured) for cell in study.cells if shown.shows(cell)]
-        rows += [[name, NONE, NONE, *cells] for name, cells in shown.beside.items()]
-        heads = ["cell", "n", "epochs", *(column.head for column in shown.columns)]
-        lines += [f"## {shown.title}", "", *table(heads, rows), ""]
-        lines += [shown.about, ""] if shown.about else []
-    unit, budget = plan.budget
-    facts = [
-        f"command: `{command()}`",
-        f"each run: {budget:g} {unit}; seeds 0 to {plan.seeds - 1}",
-        *(cell.describe() for cell in study.cells),
-        *_data(measured),
-        *judges.values(),
-        *(
-            f"{done}: {how}"
-            for done in ("trained", "evaluated")
-            for how in dict.fromkeys(how for run, _ in measured for how in run.record()[done])
-        ),
-        f"single figures: [{plan.single.name}]({plan.single.name})",
-        *failed,
-    ]
-    lines += ["## How it was made", "", *(f"* {fact}" for fact in facts), ""]
-    return "\n".join(lines) + (f"\n{plan.notes.read_text()}" if plan.notes else "")
-
-
-def _row(cell: Cell, columns: Sequence[Column], measured: Measured) -> list[str]:
-    mine = [(run, sections) for run, sections in measured if run.cell == cell]
-    epochs = [str(len(read_metrics(run.folder))) for run, _ in mine]
-    cells = []
-    for column in columns:
-        values = [value for _, sections in mine if (value := column.of(sections)) is not None]
-        fewer = f" (n = {len(values)})" if len(values) < len(mine) else ""
-        cells.append(mean_and_sd(values, column.digits) + fewer if values else NONE)
-    return [f"`{cell.name}`", str(len(mine)), ", ".join(epochs) or NONE, *cells]
-
-
-def _data(measured: Measured) -> list[str]:
-    """Which data the figures are of."""
-    held = (run.settings["data"] for run, _ in measured)
-    return list(dict.fromkeys(f"{d['name']}: content sha256 {d['content_sha256']}" for d in held))
-
-
-def _single(study: Study, measured: Measured) -> list[dict[str, Any]]:
-    """The figures of every run that the tables are made of."""
-    return [
-        {
-            "cell": run.cell.name,
-            "seed": run.seed,
-            "epochs": len(read_metrics(run.folder)),
-            "weights_sha256": weights_sha256(run.folder),
-            "figures": {
-                shown.title: {column.head: column.of(sections) for column in shown.columns}
-                for shown in study.tables
-                if shown.shows(run.cell)
-            },
-        }
-        for run, sections in measured
-    ]

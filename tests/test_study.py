@@ -41,6 +41,7 @@ TINY = {
     },
     "training": {"epochs": 10, "batch_size": 2},
 }
+DONE = ("trained", "evaluated")
 MODULES = tuple(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 
@@ -94,23 +95,24 @@ def data(tmp_path):
 @pytest.fixture
 def carry_out(benchmark, data, monkeypatch):
     """Carries out a study of two cells with two seeds in a folder; changes are of its plan."""
-    study, columns = benchmark("study"), benchmark("columns")
+    design, columns = benchmark("design"), benchmark("columns")
     shown = [
         columns.Column("ELBO", "bound", columns.at("elbo"), ".6f"),
         columns.Column("swap ratio", "exact", columns.at("swap_ratio")),
     ]
     cells = [
-        study.Cell("one", data, {"guide": "framewise"}),
-        study.Cell("two", data, {"prior": "standard", "scale": 0.25}, {"learning_rate": 0.01}),
+        design.Cell("one", data, {"guide": "framewise"}),
+        design.Cell("two", data, {"prior": "standard", "scale": 0.25}, {"learning_rate": 0.01}),
     ]
-    made = study.Study("Two cells", "Of no use.", cells, [study.Table("The bound", shown)])
+    made = design.Study("Two cells", "Of no use.", cells, [design.Table("The bound", shown)])
     monkeypatch.setattr("sys.argv", ["benchmarks/two_cells.py", "runs", "page.md"])
 
     def call(folder: Path, **changes) -> str:
         plan = {"runs": folder, "out": folder / "page.md", "minutes": 1.0, "epochs": 1, "seeds": 2}
         plan |= {"jobs": 2, "part": "test", "notes": None, "device": torch.device("cpu")}
-        study.carry_out(made, study.Plan(**plan | changes))
-        return (folder / "page.md").read_text()
+        whole = benchmark("plan").Plan(**plan | changes)
+        benchmark("study").carry_out(made, whole)
+        return whole.out.read_text()
 
     return call
 
@@ -161,7 +163,7 @@ def test_every_cell_is_trained_with_every_seed_and_the_page_adds_up(
     )
     for fact in ("`python benchmarks/two_cells.py runs page.md`", "1 epochs; seeds 0 to 1"):
         assert fact in page
-    for done in ("trained", "evaluated"):
+    for done in DONE:
         assert re.search(rf"{done}: commit \S+, torch {re.escape(torch.__version__)}, on cpu", page)
     assert "2 side by side with 1 thread each" in page
 
@@ -223,6 +225,46 @@ def test_runs_of_other_options_are_refused(carry_out, started, tmp_path):
     with pytest.raises(click.ClickException, match=r"training epochs=1, not 2; .*another folder"):
         carry_out(tmp_path, seeds=1, epochs=2)
     assert len(started) == 4 and (tmp_path / "page.md").read_text() == page
+
+
+def test_figures_beside_the_page_stand_in_for_runs_that_are_gone(carry_out, started, tmp_path):
+    first, then, out = tmp_path / "first", tmp_path / "then", tmp_path / "kept.md"
+    carry_out(first, seeds=1, out=out)
+    page = carry_out(then, out=out)  # as on another machine: seed 0 is known
+    assert started[4:] == [f"{c} seed 1 {done}" for done in DONE for c in ("one", "two")]
+    assert not (then / "one" / "seed-0").exists()
+    assert page == carry_out(tmp_path / "nowhere", out=out) and len(started) == 8
+    whole = carry_out(tmp_path / "afresh")
+    assert len(started) == 16
+    assert page == whole.replace("(page.json)", "(kept.json)").replace("[page.json]", "[kept.json]")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"part": "validation"},
+        {"settings": {"model": {"scale": 0.125}, "training": {}}},
+        {"settings": {"model": {"of_old": 1}, "training": {}}},
+        {"data": {"name": "drawings", "content_sha256": "another"}},
+        {"figures": {"The bound": {"ELBO": 0.0}}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_figures_of_something_else_do_not_stand_in(carry_out, started, tmp_path, change):
+    out = tmp_path / "kept.md"
+    carry_out(tmp_path / "first", seeds=1, out=out)
+    single = json.loads(out.with_suffix(".json").read_text())
+    single[1] |= change
+    out.with_suffix(".json").write_text(json.dumps(single))
+    carry_out(tmp_path / "then", seeds=1, out=out)
+    assert started[4:] == ["two seed 0 trained", "two seed 0 evaluated"]
+
+
+def test_a_file_that_holds_no_figures_stays_as_it_is(carry_out, started, tmp_path):
+    (tmp_path / "page.json").write_text('[{"cell": "one"}]')
+    with pytest.raises(click.ClickException, match="page.json: holds no figures of a study; give"):
+        carry_out(tmp_path)
+    assert started == [] and (tmp_path / "page.json").read_text() == '[{"cell": "one"}]'
 
 
 def test_a_folder_is_locked_while_a_command_that_a_study_started_is_at_work(benchmark, tmp_path):

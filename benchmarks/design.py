@@ -1,0 +1,97 @@
+"""What a study trains and shows: cells of options, and tables of figures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from columns import Column
+
+TRAINING = "training"  # the section of what a run's own metrics say
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained with every seed.
+
+    Args:
+        name: of its row, and of the folder of its runs.
+        data: the prepared file.
+        model: fields of ModelConfig, changes on the preset.
+        training: fields of TrainingConfig, changes on the preset.
+        preset: where both start.
+        judge: what judges it, trained on ``data`` where there is no such file; None for nothing.
+        share: of the budget of a run, what its runs get.
+    """
+
+    name: str
+    data: Path
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "small"
+    judge: Path | None = None
+    share: float = 1.0
+
+    def toml(self) -> str:
+        """Its options as a file for ``dsae fit --config``."""
+        lines = [f'preset = "{self.preset}"']
+        for name, options in (("model", self.model), ("training", self.training)):
+            lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in options.items())]
+        return "\n".join([*lines, ""])
+
+    def describe(self) -> str:
+        """Its options in words."""
+        options = {**self.model, **self.training}.items()
+        words = [f"preset {self.preset}", *(f"{key} {value}" for key, value in options)]
+        words += [f"{self.share:.0%} of the budget"] if self.share != 1 else []
+        return f"`{self.name}`: {', '.join(words)}, on {self.data.name}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page, with a row for each cell.
+
+    Args:
+        title: its heading.
+        columns: figures of every run.
+        beside: rows that are no runs of the study: a name, and a text for each column.
+        about: what stands below, in words.
+        cells: names of those it shows; None for all.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    about: str = ""
+    cells: Sequence[str] | None = None
+
+    def shows(self, cell: Cell) -> bool:
+        return self.cells is None or cell.name in self.cells
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained and what is shown of it.
+
+    Args:
+        title: of the page.
+        about: what it shows, in words.
+        cells: names differ.
+        tables: what they show is measured, and nothing else.
+    """
+
+    title: str
+    about: str
+    cells: Sequence[Cell]
+    tables: Sequence[Table]
+
+    @property
+    def sections(self) -> list[str]:
+        """The sections of an evaluation that the tables need."""
+        needed = dict.fromkeys(column.section for t in self.tables for column in t.columns)
+        return [section for section in needed if section != TRAINING]
+
+    def heads(self, cell: Cell) -> dict[str, list[str]]:
+        """The columns that show a cell, by the title of their table."""
+        return {t.title: [of.head for of in t.columns] for t in self.tables if t.shows(cell)}

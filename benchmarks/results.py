@@ -1,0 +1,110 @@
+"""What a study measured: its single figures as JSON, and the page of its tables."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from design import Cell, Study, Table
+from pages import command, mean_and_sd, table
+from plan import Plan
+from pyro_dsae.checkpoint import write_whole
+
+NONE = "—"  # in a table, where there is no figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of a run, and how: an entry of the single figures.
+
+    Args:
+        part: of the data, that it was measured on.
+        settings: of its model and training.
+        data: its name and the hash of its content.
+        epochs: what it reached.
+        trained, evaluated: how, in words; more than one where it was resumed.
+        judge: how often its judge is right, in words; None for no judge.
+        figures: by the title of a table and the head of a column; None where there is none.
+    """
+
+    cell: str
+    seed: int
+    part: str
+    settings: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, str]
+    epochs: int
+    weights_sha256: str
+    trained: Sequence[str]
+    evaluated: Sequence[str]
+    judge: str | None
+    figures: Mapping[str, Mapping[str, float | None]]
+
+
+def read(plan: Plan) -> list[Result]:
+    """The single figures that stand beside the page already.
+
+    Raises ClickException when the file there holds something else.
+    """
+    if not plan.single.exists():
+        return []
+    try:
+        return [Result(**entry) for entry in json.loads(plan.single.read_text())]
+    except (ValueError, TypeError):
+        raise click.ClickException(
+            f"{plan.single}: holds no figures of a study; give the page another name"
+        ) from None
+
+
+def write(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[str]) -> None:
+    """Write the page and its single figures."""
+    entries = [dataclasses.asdict(result) for result in results]
+    write_whole(plan.single, (json.dumps(entries, indent=1) + "\n").encode())
+    write_whole(plan.out, _page(results, study, plan, failed).encode())
+
+
+def _page(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[str]) -> str:
+    """The whole Markdown page."""
+    lines = [f"# {study.title}", "", study.about, ""]
+    lines += [
+        f"Mean ± sample standard deviation over n runs that differ in their seed, on the part "
+        f"{plan.part}, all of it. Epochs are what each run reached.",
+        "",
+    ]
+    for shown in study.tables:
+        rows = [_row(cell, shown, results) for cell in study.cells if shown.shows(cell)]
+        rows += [[name, NONE, NONE, *cells] for name, cells in shown.beside.items()]
+        heads = ["cell", "n", "epochs", *(column.head for column in shown.columns)]
+        lines += [f"## {shown.title}", "", *table(heads, rows), ""]
+        lines += [shown.about, ""] if shown.about else []
+    unit, budget = plan.budget
+    made = [
+        *(f"{of.data['name']}: content sha256 {of.data['content_sha256']}" for of in results),
+        *(result.judge for result in results if result.judge),
+        *(f"trained: {how}" for result in results for how in result.trained),
+        *(f"evaluated: {how}" for result in results for how in result.evaluated),
+    ]
+    facts = [
+        f"command: `{command()}`",
+        f"each run: {budget:g} {unit}; seeds 0 to {plan.seeds - 1}",
+        *(cell.describe() for cell in study.cells),
+        *dict.fromkeys(made),
+        f"single figures: [{plan.single.name}]({plan.single.name})",
+        *failed,
+    ]
+    lines += ["## How it was made", "", *(f"* {fact}" for fact in facts), ""]
+    return "\n".join(lines) + (f"\n{plan.notes.read_text()}" if plan.notes else "")
+
+
+def _row(cell: Cell, shown: Table, results: Sequence[Result]) -> list[str]:
+    mine = [result for result in results if result.cell == cell.name]
+    cells = []
+    for column in shown.columns:
+        figures = [result.figures[shown.title][column.head] for result in mine]
+        values = [value for value in figures if value is not None]
+        fewer = f" (n = {len(values)})" if len(values) < len(mine) else ""
+        cells.append(mean_and_sd(values, column.digits) + fewer if values else NONE)
+    epochs = ", ".join(str(result.epochs) for result in mine)
+    return [f"`{cell.name}`", str(len(mine)), epochs or NONE, *cells]
