@@ -34,8 +34,10 @@ TABLES = ("preset", "model", "training")
 def _training_option(name: str, kind: Any, help: str) -> Callable:
     """An option for a field of TrainingConfig; left out, it is the preset's or the default."""
     default = getattr(TrainingConfig, name)
-    shown = "the preset's" if name in PRESETS["small"]["training"] else default
-    shown = {} if default is None else {"show_default": str(shown)}
+    in_presets = any(name in preset["training"] for preset in PRESETS.values())
+    if in_presets and default is not None:
+        default = "the preset's"
+    shown = {} if default is None else {"show_default": str(default)}
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=help, **shown)
 
 

@@ -683,6 +683,8 @@ def _check_length(path: Path, name: str, values: np.ndarray | h5py.Dataset, n: i
 
 def check_lengths(path: Path, lengths: np.ndarray, n: int, steps: int) -> None:
     _check_length(path, "length", lengths, n)
+    if lengths.dtype.kind not in "iu":
+        raise DataError(f"{path}: length is {lengths.dtype}, expected whole numbers")
     outside = lengths[(lengths < 1) | (lengths > steps)]
     if outside.size:
         raise DataError(f"{path}: length {outside[0]} is out of range, expected 1 to {steps}")

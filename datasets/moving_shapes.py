@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_dsae.datasets.source import Factor, OptionError, Source, check_option
+from pyro_dsae.datasets.source import Factor, OptionError, Source, check_option, check_seed
 
 PLACES = 8  # along each side of the torus
 DISTINCT = 3  # steps that tell any two motions apart
@@ -97,7 +97,7 @@ class MovingShapes(Source):
         if size % 16:
             raise OptionError(f"size = {size} is not a multiple of 16; try {size // 16 * 16}")
         check_option("motions", motions, 1, self.count("dynamic"))
-        check_option("seed", seed, 0, 2**32 - 1)
+        check_seed(seed)
         self.steps, self.shortest, self.size, self.seed = steps, shortest, size, seed
         self._n_motions = motions
         shape = self.count("static"), self.count("dynamic")

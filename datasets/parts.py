@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pyro_dsae.datasets.hdf5 import DataError
-from pyro_dsae.datasets.source import OptionError
+from pyro_dsae.datasets.source import OptionError, check_seed
 
 PARTS = ("train", "validation", "test")
 EARLY, LATE = 0.6, 2 / 3  # of a group's sequences: train up to the one, test from the other
@@ -14,8 +14,9 @@ EARLY, LATE = 0.6, 2 / 3  # of a group's sequences: train up to the one, test fr
 def drawn(groups: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarray]:
     """Parts "train" and "test", the latter with ``fraction`` of the groups (N,), seeded.
 
-    Raises OptionError unless both get a group.
+    Raises OptionError unless both get a group, and for a seed that is none.
     """
+    check_seed(seed)
     names = np.random.default_rng(seed).permutation(np.unique(groups))
     count = round(fraction * len(names))
     if not 0 < count < len(names):

@@ -10,7 +10,7 @@ from pyro_dsae.datasets import hdf5
 from pyro_dsae.datasets.hdf5 import DataError, Factor, SequenceFile
 from pyro_dsae.datasets.rendering import Renderer
 
-__all__ = ["Factor", "OptionError", "Source", "check_option"]
+__all__ = ["Factor", "OptionError", "Source", "check_option", "check_seed"]
 
 
 class OptionError(DataError):
@@ -21,6 +21,11 @@ def check_option(name: str, value: int, low: int, high: int) -> None:
     """Raise OptionError unless value is a whole number from low to high."""
     if not isinstance(value, int) or not low <= value <= high:
         raise OptionError(f"{name} = {value!r} is out of range, expected {low} to {high}")
+
+
+def check_seed(seed: int) -> None:
+    """Raise OptionError unless numpy's random generators take it."""
+    check_option("seed", seed, 0, 2**32 - 1)
 
 
 class Source(Renderer):

@@ -20,7 +20,7 @@ from pyro_dsae.datasets.footage import (
 )
 from pyro_dsae.datasets.hdf5 import DataError, Factor
 from pyro_dsae.datasets.recordings import Clip, Recordings, Video, Window
-from pyro_dsae.datasets.source import OptionError, check_option
+from pyro_dsae.datasets.source import OptionError, check_seed
 
 PARTS = ("train", "validation", "test")
 RESERVED = ("path", "split", "group", "first", "last")  # columns that are no factors
@@ -78,7 +78,7 @@ class Videos(Recordings):
             raise OptionError("table and folders both say what videos show; give one of them")
         if not 0 <= test_fraction < 1:
             raise OptionError(f"test_fraction = {test_fraction} is out of range, expected 0 to 1")
-        check_option("seed", seed, 0, 2**32 - 1)
+        check_seed(seed)
         for both in set(static) & set(dynamic):
             raise OptionError(f"factor {both!r} is named static and dynamic; name it once")
         self.source = Path(source)

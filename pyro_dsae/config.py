@@ -19,7 +19,6 @@ _SMALL = {
         "channels": (16, 32, 64, 128),
         "code_dim": 256,
         "hidden_dim": 128,
-        "batch_norm": False,  # grounds of many colours make the statistics of a batch noise
     },
     # Many cheap steps learn faster than few good ones.
     "training": {"batch_size": 8, "learning_rate": 2e-3},
@@ -32,6 +31,7 @@ _RECIPE = {
         "static_dropout": 0.5,
         "dynamic_view": "colour",
         "shared_encoder": False,
+        "batch_norm": False,  # grounds of many colours make the statistics of a batch noise
     },
     "training": {"kl_f_growth": 4.0, "kl_z_weight": 2.0, "static_dropout_until": 0.4},
 }
@@ -64,6 +64,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "static_dropout": 0.98,
             "dynamic_view": "none",
             "shared_encoder": False,
+            "batch_norm": False,
         },
         "training": {
             "epochs": 15,

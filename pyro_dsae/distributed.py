@@ -139,7 +139,8 @@ class _WholeBatch(TorchFunctionMode):
     Every process draws for the whole batch from the same seed and keeps its own rows. That holds
     for a tensor whose first axis is this process's sequences, made by ``rand``, ``randn``, their
     ``_like``, ``normal_`` or ``uniform_``, which is all that this package and the normal of Pyro
-    use. Other random functions draw the same for every process.
+    use. Other random functions, and those with a generator of their own, draw the same for every
+    process.
 
     Args:
         rows: the numbers of this process's sequences in the batch, consecutive.
@@ -155,7 +156,8 @@ class _WholeBatch(TorchFunctionMode):
         self, function: Callable, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if function not in _OF_THE_BATCH:  # nearly all that a step calls
+        own_generator = kwargs.get("generator") is not None
+        if function not in _OF_THE_BATCH or own_generator:  # the first: nearly all of a step
             return function(*args, **kwargs)
         if function is F.batch_norm:
             return _batch_norm(*args, **kwargs)

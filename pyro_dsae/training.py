@@ -135,10 +135,11 @@ class TrainingConfig:
             )
         objective = OBJECTIVES[self.objective]
         for field in ("estimator", "free_bits"):
-            value = getattr(self, field)
-            if not objective.estimates and value != getattr(TrainingConfig, field):
+            value, default = getattr(self, field), getattr(TrainingConfig, field)
+            if not objective.estimates and value != default:
                 raise ConfigError(
-                    f"{field} is {value!r}, but objective {self.objective!r} has none; leave it out"
+                    f"{field} is {value!r}, but objective {self.objective!r} has none; use "
+                    f"{default!r}, which is none, or another preset"
                 )
         check_fields(objective.Options, self.objective_options, f"objective {self.objective!r}")
         options = dataclasses.asdict(objective.Options(**self.objective_options))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from conftest import tiny_model
-from pyro_dsae import Sequences
+from pyro_dsae import ConfigError, Sequences
 from pyro_dsae.analyses.codes import BATCH, Codes, encode
 from pyro_dsae.analyses.embed import to_csv, to_npz
 from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
@@ -132,6 +132,13 @@ def test_the_table_has_twelve_pairs_as_many_of_each_stratum(labelled):
         assert (who[pair.a] == who[pair.b]) == pair.same_appearance and pair.a < pair.b
     assert table == similarity(codes, who, what, seed=1).table
     assert table != similarity(codes, who, what, seed=2).table
+
+
+def test_similarity_of_one_sequence_is_refused(labelled):
+    codes, who, what = labelled
+    one = Codes(codes.f[:1], codes.z[:1], codes.lengths[:1])
+    with pytest.raises(ConfigError, match="the part has 1 sequence, but a pair needs two"):
+        similarity(one, who[:1], what[:1])
 
 
 def test_similarity_without_a_pair_of_the_same_appearance_has_no_auroc_of_it(labelled):

@@ -180,8 +180,12 @@ def test_the_shares_of_a_batch_and_of_its_noise_are_the_whole(sequences):
         torch.manual_seed(1)
         by_call = [torch.rand(count), torch.randn((count, 2)), torch.rand(count, 3)]
         like = torch.zeros(count, 2)
+        fixed = torch.Generator().manual_seed(2)
         by_like = [torch.empty(count, 30).normal_(), torch.rand_like(like), torch.randn_like(like)]
-        return [*by_call, *by_like, torch.empty(count).uniform_(2, 3)], torch.rand(99)
+        of_all = torch.rand(99), torch.randn(4, 1, 2, generator=fixed)
+        return [*by_call, *by_like, torch.empty(count).uniform_(2, 3)], torch.cat(
+            [values.flatten() for values in of_all]
+        )
 
     rows, shares = np.random.default_rng(0).permutation(sequences), []
     whole, shared = draw(sequences)

@@ -79,6 +79,23 @@ def test_each_step_is_scored_over_the_sequences_that_have_it(dsae):
         assert scores == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_prediction_keeps_its_step_where_the_context_ends_with_missing_ones(dsae):
+    sequences, context = part(4, shortest=STEPS), 3
+    mask = np.ones(sequences.x.shape[:2], bool)
+    mask[1, 2], mask[2, 1:3], mask[3, 0] = False, False, False
+    missing = replace(sequences, mask=mask)
+    drawn = predict(dsae, missing, context, 2)
+    for row, ends in enumerate((3, 2, 1, 3)):
+        x, _ = sequences.batch(np.array([row]), CPU)
+        held = torch.from_numpy(mask[row : row + 1, :ends])
+        ahead = dsae.predict(x[:, :ends], STEPS - ends, held)[:, -2:]
+        assert np.abs(drawn[row].astype(int) - sequences.restore(ahead)[0]).max() <= 1
+    found = prediction_errors(dsae, missing, context)
+    truth = missing.x[:, context:].astype(float) / 255
+    errors = np.square(drawn / 255 - truth).mean(axis=(0, 2, 3, 4))
+    assert found.mse == pytest.approx(errors.tolist(), rel=0.02)  # rounded to 8 bits
+
+
 def test_frames_after_the_context_do_not_change_its_prediction(dsae):
     sequences = part(4, shortest=STEPS)
     drawn = predict(dsae, sequences, 2, 3)

@@ -128,7 +128,10 @@ def test_unknown_classes_are_left_out_of_both_parts():
     by = lines(probe(train, test, [Target("turn", "dynamic", *wrong)]).probes)
     assert by["turn", "mean_z"].logistic < 0.75
     nothing = Target("turn", "dynamic", known[1].train, np.full(TEST, -1))
-    with pytest.raises(ValueError, match="factor 'turn' is unknown in the whole train or test"):
+    found = probe(train, test, [known[0], nothing])
+    assert found.left_out == ["turn"] and found.dynamic_from_f is None
+    assert {line.factor for line in found.probes} == {"colour"}
+    with pytest.raises(ValueError, match="no factor has a known class in both"):
         probe(train, test, [nothing])
 
 

@@ -131,6 +131,7 @@ BAD = {
     "empty": ("", {}, "has no column 'name'|has no rows"),
     "short row": (TABLE + "d,0\n", {}, "line 10: has not 6 cells"),
     "one name twice": (TABLE.replace("wind", "heat"), {}, "two columns have one name"),
+    "a negative seed": (TABLE, {"seed": -1}, "seed = -1 is out of range, expected 0 to"),
     "one group": (TABLE, {"test_fraction": 0.1}, "test-fraction = 0.1 of 3 groups is 0"),
     "no column": (
         TABLE,
@@ -229,6 +230,7 @@ NAN = np.where(np.arange(3) == 1, np.nan, SERIES)
         ({"x": SERIES * np.nan}, "'sequence00000' has no value at all; leave it out"),
         ({"x": NAN}, "channel 1 has no value in the train part"),
         ({"x": SERIES, "length": [4] * 5 + [9]}, "length 9 is out of range, expected 1 to 4"),
+        ({"x": SERIES, "length": [2.5] * 6}, "length is float64, expected whole numbers"),
         ({"x": SERIES, "id": ["n"] * 6}, "id 'n' occurs twice"),
         ({"x": SERIES, "static_who": [1, 2]}, r"static_who has shape \(2,\), expected \(6,\)"),
         ({"x": SERIES, "labels": [1] * 6}, "has an array 'labels'; known are x, length"),

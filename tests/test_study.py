@@ -324,7 +324,7 @@ def canned() -> dict:
     ]
     read = {name: {"nats": n / 10} for n, name in enumerate(names)}
     codes = {
-        "probes": {**asdict(Probes(81, 81, 27, [], leak, leak)), "accuracy": read},
+        "probes": {**asdict(Probes(81, 81, 27, [], [], leak, leak)), "accuracy": read},
         "verification": asdict(Verification(27, 351, 108, 0.1, 0.5)),
     }
     one = Quality(1.0, 0.5, 0.25, 0.9)

@@ -17,6 +17,7 @@ from pyro_dsae.analyses.complete import forward_fill
 from pyro_dsae.analyses.reconstruct import squared_errors
 from pyro_dsae.config import ConfigError
 from pyro_dsae.model import DSAE
+from pyro_dsae.networks import per_value, step_lengths
 from pyro_dsae.sequences import Sequences
 
 
@@ -70,7 +71,7 @@ def prediction_errors(
         observed = torch.from_numpy(sequences.observed()[longer[rows]]).to(device)
         last = forward_fill(seen, observed[:, :context])[:, -1:]
         ahead = slice(context, context + scored)
-        for total, frames in zip(totals, (dsae.predict(seen, scored, mask), last), strict=True):
+        for total, frames in zip(totals, (_after(dsae, seen, scored, mask), last), strict=True):
             errors, held = squared_errors(frames, x[:, ahead], observed[:, ahead])
             total += errors.sum(dim=0, dtype=torch.float64).cpu().numpy()
         counts += held.sum(dim=0).cpu().numpy()
@@ -95,7 +96,19 @@ def predict(
     (N, horizon, H, W, C) or float32 (N, horizon, D); with ``sample``, one draw."""
     x, mask = sequences.batch(np.arange(len(sequences)), device_of(dsae))
     seen, mask = _context(x, mask, context)
-    return sequences.restore(dsae.predict(seen, horizon, mask, sample))
+    return sequences.restore(_after(dsae, seen, horizon, mask, sample))
+
+
+def _after(
+    dsae: DSAE, seen: Tensor, horizon: int, mask: Tensor | None, sample: bool = False
+) -> Tensor:
+    """The ``horizon`` frames after a context, (B, horizon, ...), observed to its end or not."""
+    if mask is None:
+        return dsae.predict(seen, horizon, sample=sample)
+    missing = seen.shape[1] - step_lengths(mask)  # steps at the end of each context, (B,)
+    frames = dsae.predict(seen, int(missing.max()) + horizon, mask, sample)
+    ahead = missing.unsqueeze(-1) + torch.arange(horizon, device=seen.device)
+    return frames.take_along_dim(per_value(ahead, frames), dim=1)
 
 
 def _context(x: Tensor, mask: Tensor | None, context: int) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pyro_dsae.analyses.codes import Codes
 from pyro_dsae.analyses.pairs import all_pairs, auroc, cosines, same
+from pyro_dsae.config import ConfigError
 
 TABLE = 12  # pairs that the paper shows
 
@@ -77,7 +78,11 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
         seed: of the twelve pairs.
 
     z is compared over the steps that both sequences have.
+
+    Raises ConfigError for fewer than two sequences.
     """
+    if len(static) < 2:
+        raise ConfigError(f"the part has {len(static)} sequence, but a pair needs two; use another")
     a, b = all_pairs(len(static))
     cos_f = cosines(codes.f.unsqueeze(1))[a, b]
     cos_z = cosines(codes.z, codes.lengths)[a, b]

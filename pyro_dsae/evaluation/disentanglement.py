@@ -81,10 +81,12 @@ def disentanglement(codes: Codes, factors: np.ndarray, seed: int = 0) -> Disenta
 
     Args:
         codes: draws from q, that is ``encode(dsae, sequences, seed)``, of N sequences.
-        factors: classes of the factors, static and dynamic, int (N, K). Left out are sequences with
-            an unknown class, -1, and then factors with one class only.
+        factors: classes of the factors, static and dynamic, int (N, K). Left out are factors that
+            are unknown, -1, throughout, then sequences with an unknown class, and then factors with
+            one class only.
         seed: of the ``AT_MOST`` sequences that are taken, of the halves and of the forests.
     """
+    factors = factors[:, (factors >= 0).any(axis=0)]
     known = np.flatnonzero((factors >= 0).all(axis=1))
     chosen = np.random.default_rng(seed).permutation(known)[:AT_MOST]
     units = torch.cat([codes.f, codes.mean_z], dim=-1).cpu().numpy()[chosen]

@@ -48,6 +48,11 @@ class Target:
     train: np.ndarray
     test: np.ndarray
 
+    @property
+    def known(self) -> bool:
+        """Whether both parts hold a class that is known."""
+        return bool((self.train >= 0).any() and (self.test >= 0).any())
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -91,6 +96,7 @@ class Probes:
         train: train sequences, of which logistic regression saw all.
         boosting_train: of these, how many gradient boosting saw at most.
         test: test sequences.
+        left_out: factors whose class is unknown in the whole train or test part.
         probes: every factor, and the combined motion, from every code.
         static_from_z: of the static factors from ``mean_z``; None where there are none.
         dynamic_from_f: of the dynamic factors from f; None where there are none.
@@ -99,6 +105,7 @@ class Probes:
     train: int
     boosting_train: int
     test: int
+    left_out: list[str]
     probes: list[Probe]
     static_from_z: Leakage | None
     dynamic_from_f: Leakage | None
@@ -120,31 +127,33 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
         train, test: codes of the parts, by :func:`draw_parts`.
         targets: the factors that have classes.
         seed: of the subset of the train part, of the steps and of gradient boosting.
+
+    Raises ValueError when no factor is known in both parts.
     """
+    single = [target for target in targets if target.known]
+    if not single:
+        raise ValueError("no factor has a known class in both the train and the test part")
+    together = [target for target in _combined(single) if target.known]
     order = np.random.default_rng(seed).permutation(len(train.f))
     found = []
     for code, (x, rows), (test_x, test_rows) in zip(
         ("f", "mean_z", "z_t"), _inputs(train, seed), _inputs(test), strict=True
     ):
-        for target in [*targets, *_combined(targets)]:
+        for target in [*single, *together]:
             y, test_y = target.train[rows], target.test[test_rows]
             chosen, scored = order[y[order] >= 0], test_y >= 0
-            if not chosen.size or not scored.any():
-                raise ValueError(
-                    f"the class of factor {target.name!r} is unknown in the whole train or test "
-                    "part; leave it out"
-                )
             figures = _figures(x[chosen], y[chosen], test_x[scored], test_y[scored], seed)
             found.append(Probe(target.name, target.role, code, *figures))
-    names = {target.name for target in targets}  # a leakage is over single factors
-    single = [row for row in found if row.factor in names]
+    names = {target.name for target in single}  # a leakage is over single factors
+    rows = [row for row in found if row.factor in names]
     return Probes(
         train=len(train.f),
         boosting_train=min(BOOSTED, len(train.f)),
         test=len(test.f),
+        left_out=[target.name for target in targets if not target.known],
         probes=found,
-        static_from_z=_leakage([p for p in single if (p.role, p.code) == ("static", "mean_z")]),
-        dynamic_from_f=_leakage([p for p in single if (p.role, p.code) == ("dynamic", "f")]),
+        static_from_z=_leakage([p for p in rows if (p.role, p.code) == ("static", "mean_z")]),
+        dynamic_from_f=_leakage([p for p in rows if (p.role, p.code) == ("dynamic", "f")]),
     )
 
 
