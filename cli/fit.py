@@ -25,7 +25,7 @@ from pyro_dsae.objectives.elbo import ESTIMATORS
 from pyro_dsae.priors import PRIORS
 from pyro_dsae.run_folder import read_config
 from pyro_dsae.training import CUDA_GRAPH, PRECISIONS, Step
-from pyro_dsae.views import VIEWS
+from pyro_dsae.views import STATIC_VIEWS, VIEWS
 
 IN_MEMORY = {"auto": None, "yes": True, "no": False}
 TABLES = ("preset", "model", "training")
@@ -82,6 +82,9 @@ def _objective_options() -> str:
 @click.option("--learn-scale", is_flag=True, default=None, help="Train the scale too.")
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
+@click.option(
+    "--static-view", type=click.Choice(list(STATIC_VIEWS)), help="In which order f sees the frames."
+)
 @click.option("--noise-dim", type=int, help="Size of the noise that enters the guide's networks.")
 @_training_option(
     "epochs", int, "Passes over the train part; the preset's if --minutes is left out too."

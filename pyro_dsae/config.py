@@ -10,7 +10,7 @@ from pyro_dsae.guides import GUIDES
 from pyro_dsae.likelihoods import LIKELIHOODS
 from pyro_dsae.networks import FRAME_MULTIPLE
 from pyro_dsae.priors import PRIORS
-from pyro_dsae.views import VIEWS
+from pyro_dsae.views import STATIC_VIEWS, VIEWS
 
 # Das & Dandi (2018), section III.
 _PAPER_SIZES = {"channels": (256, 256, 256, 256), "code_dim": 1024, "hidden_dim": 256}
@@ -97,7 +97,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 # What only the guide and its training use; all the rest describes the generative model too.
-GUIDE_FIELDS = ("guide", "static_dropout", "dynamic_view", "shared_encoder", "noise_dim")
+GUIDE_FIELDS = (
+    "guide",
+    "static_dropout",
+    "dynamic_view",
+    "static_view",
+    "shared_encoder",
+    "noise_dim",
+)
 
 
 class ConfigError(ValueError):
@@ -164,6 +171,8 @@ class ModelConfig:
             carry what happens. See :class:`pyro_dsae.guides.Guide`.
         dynamic_view: name of the view of x that z is inferred from in training, a key of
             :data:`pyro_dsae.views.VIEWS`: it keeps out of z what the view changes.
+        static_view: the same of f, a key of :data:`pyro_dsae.views.STATIC_VIEWS`: ``shuffled``
+            keeps out of f what the order of the frames tells.
         shared_encoder: infer f and z from the codes of one encoder. If not, each has its own, and
             what z must not see does not blunt what f has to see.
         noise_dim: size of the noise beside the code of each frame, which makes q a mixture of any
@@ -187,6 +196,7 @@ class ModelConfig:
     learn_scale: bool = False
     static_dropout: float = 0.0
     dynamic_view: str = "none"
+    static_view: str = "none"
     shared_encoder: bool = True
     noise_dim: int = 0
 
@@ -198,6 +208,7 @@ class ModelConfig:
         one_of("prior", self.prior, PRIORS)
         one_of("likelihood", self.likelihood, LIKELIHOODS)
         one_of("dynamic_view", self.dynamic_view, VIEWS)
+        one_of("static_view", self.static_view, STATIC_VIEWS)
         if len(self.frame_shape) not in (1, 3) or any(size < 1 for size in self.frame_shape):
             raise ConfigError(
                 f"frame_shape is {self.frame_shape}, but must be (C, H, W), or (D,) for a series"

@@ -27,7 +27,7 @@ from pyro_dsae.networks import (
     visible,
 )
 from pyro_dsae.registration import register
-from pyro_dsae.views import View
+from pyro_dsae.views import Order, View
 
 POSTERIOR_SCALE = 0.1  # at first: a decoder learns faster from codes with little noise
 
@@ -42,9 +42,9 @@ def real_step(t: int, lengths: Tensor | None) -> AbstractContextManager:
 class Reading(NamedTuple):
     """What a guide makes of frames before anything is drawn.
 
-    static_codes: of the frames, for f, shape (B, T, code_dim).
+    static_codes: of the frames, for f, shape (B, T, code_dim), in an order of their own.
     codes: of what z sees of them, shape (B, T, code_dim).
-    observed: which frames are, bool (B, T, 1); None where all are.
+    observed: which of ``static_codes`` are of observed frames, bool (B, T, 1); None where all are.
     lengths: real steps of each sequence, shape (B,); None where all are.
     kept: False where static dropout replaces q(f | x), bool (B, 1); None where it does not act.
     """
@@ -59,12 +59,12 @@ class Reading(NamedTuple):
 class Guide(nn.Module, ABC):
     """q(f | x_1:T) and a dynamic part that a subclass defines.
 
-    Two things happen in training mode only, to keep apart what f and z carry. With probability
+    Three things happen in training mode only, to keep apart what f and z carry. With probability
     ``static_dropout`` a sequence's q(f | x) is replaced by p(f), so that z has to carry what it can
     without f: the loss becomes (1 - rate) ELBO[q(f | x) q(z | ...)] + rate ELBO[p(f) q(z | ...)],
     an average of two bounds on log p(x). The trainer lets the rate fall to 0, see
-    :class:`~pyro_dsae.training.TrainingConfig`. And z is inferred from ``view(x)``, see
-    :mod:`pyro_dsae.views`.
+    :class:`~pyro_dsae.training.TrainingConfig`. And z is inferred from ``view(x)``, and f from the
+    frames in the order of ``static_view``, see :mod:`pyro_dsae.views`.
 
     With ``noise_dim`` the networks get standard normal noise beside the code of each frame, the
     auxiliary site ``noise``. Given the noise q is as above, without it a mixture that has no closed
@@ -84,6 +84,7 @@ class Guide(nn.Module, ABC):
     static_dropout: float | Tensor = 0.0  # as a tensor, a rate that changes in a CUDA graph
     noise_dim = 0
     view: View | None = None
+    static_view: Order | None = None
 
     def __init__(
         self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
@@ -132,6 +133,10 @@ class Guide(nn.Module, ABC):
             observed = observed_steps(mask).unsqueeze(-1)  # an unobserved frame says nothing
             static_codes, codes = static_codes * observed, codes * observed
             lengths = step_lengths(mask)
+        if self.training and self.static_view is not None:
+            order = self.static_view(static_codes, lengths).unsqueeze(-1)
+            static_codes = static_codes.take_along_dim(order, dim=1)
+            observed = observed if observed is None else observed.take_along_dim(order, dim=1)
         # Of a tensor no value is asked: the device would be waited for, also where it is 0.
         if self.training and (isinstance(self.static_dropout, Tensor) or self.static_dropout):
             kept = torch.rand(len(x), 1, device=x.device) >= self.static_dropout

@@ -29,7 +29,7 @@ from pyro_dsae.networks import (
 )
 from pyro_dsae.priors import PRIORS, Prior
 from pyro_dsae.registration import register
-from pyro_dsae.views import VIEWS
+from pyro_dsae.views import STATIC_VIEWS, VIEWS
 
 
 class GenerativeModel(nn.Module):
@@ -183,6 +183,7 @@ class DSAE(nn.Module):
             guide.static_encoder = copy.deepcopy(guide.encoder)
         self.guide = guide
         guide.static_dropout, guide.view = config.static_dropout, VIEWS[config.dynamic_view]
+        guide.static_view = STATIC_VIEWS[config.static_view]
         guide.noise_dim = config.noise_dim
 
     def use_bfloat16(self, enabled: bool) -> None:

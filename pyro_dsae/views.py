@@ -1,8 +1,9 @@
-"""Views of a sequence that hide its appearance, by name: what z is inferred from in training.
+"""Views of a sequence, by name: what z, and what f, is inferred from in training.
 
-A view states an assumption about the data: what it changes is declared to be appearance, so that z
-cannot carry it. It is drawn anew at every step; with q(z | v(x)) for the view v at hand, the loss
-averages bounds that are each valid.
+A view states an assumption about the data: what it changes in the frames is declared to be
+appearance, so that z cannot carry it, and what it changes in their order is not, so that f cannot.
+It is drawn anew at every step; with q(z | v(x)) for the view v at hand, the loss averages bounds
+that are each valid.
 """
 
 from __future__ import annotations
@@ -63,4 +64,22 @@ def worn(x: Tensor) -> Tensor:
     return strength * turned.reshape(x.shape)
 
 
-VIEWS: dict[str, View | None] = {"none": None, "colour": colour, "worn": worn}
+def shuffled(codes: Tensor, lengths: Tensor | None) -> Tensor:
+    """A random order of the real steps of each sequence, (B, T); padding stays behind them.
+
+    For f, which then cannot tell what the order alone tells: a sense of rotation, a speed.
+
+    Args:
+        codes: of the frames, shape (B, T, -).
+        lengths: real steps of each sequence, shape (B,); None where all are.
+    """
+    keys = torch.rand(*codes.shape[:2], device=codes.device)
+    if lengths is not None:
+        keys = keys + (torch.arange(codes.shape[1], device=codes.device) >= lengths.unsqueeze(-1))
+    return keys.argsort(dim=1)
+
+
+Order = Callable[[Tensor, Tensor | None], Tensor]
+
+VIEWS: dict[str, View | None] = {"none": None, "colour": colour, "worn": worn}  # of z
+STATIC_VIEWS: dict[str, Order | None] = {"none": None, "shuffled": shuffled}  # of f

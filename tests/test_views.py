@@ -7,7 +7,7 @@ from pyro import poutine
 from conftest import tiny_model
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.objectives.elbo import AnalyticELBO
-from pyro_dsae.views import VIEWS, colour, worn
+from pyro_dsae.views import STATIC_VIEWS, VIEWS, colour, shuffled, worn
 
 
 def test_a_colour_view_changes_colours_alone():
@@ -88,6 +88,44 @@ def test_z_sees_the_view_and_f_the_sequence(shape, guide, shared, monkeypatch):
     assert torch.allclose(f.flip(0), f_flipped) and not torch.allclose(f, f_flipped)
     (f, z), (f_flipped, z_flipped) = without
     assert torch.allclose(z.flip(0), z_flipped) and not torch.allclose(z, z_flipped)
+
+
+def test_real_steps_change_places_and_padding_stays():
+    torch.manual_seed(0)
+    lengths = torch.tensor([6, 1, 4])
+    orders = torch.stack([shuffled(torch.empty(3, 6, 2), lengths) for _ in range(50)])
+    for row, length in enumerate(lengths):
+        first = orders[:, row, :length]
+        assert torch.equal(first.sort(dim=1).values, torch.arange(length).expand(50, -1))
+        assert len(first.unique(dim=0)) == 1 if length == 1 else len(first.unique(dim=0)) > 10
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("guide", GUIDES)
+def test_f_of_a_shuffled_view_is_that_of_shuffled_frames(guide, shared, frames, monkeypatch):
+    """In training only, with what is not observed in its place, and z as it is."""
+    order = torch.tensor([[1, 0, 2, 3, 4, 5], [2, 1, 0, 3, 4, 5]]).repeat(2, 1)
+    monkeypatch.setitem(STATIC_VIEWS, "fixed", lambda codes, lengths: order)
+    plain, other = (
+        tiny_model(guide=guide, shared_encoder=shared, static_view=view, batch_norm=False)
+        for view in ("none", "fixed")
+    )
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    mask[:, 5], mask[0, 1] = False, False
+    rows = torch.arange(4).unsqueeze(-1)
+
+    def posteriors(dsae, x, mask):
+        data = {"f": torch.zeros(4, 5).double()}
+        nodes = poutine.trace(poutine.condition(dsae.guide, data=data)).get_trace(x, mask).nodes
+        return nodes["f"]["fn"].mean, nodes["z_0"]["fn"].mean
+
+    f, z = posteriors(other, frames, mask)
+    as_they_are, z_as_it_is = posteriors(plain, frames, mask)
+    in_order, _ = posteriors(plain, frames[rows, order], mask[rows, order])
+    assert torch.allclose(f, in_order) and torch.allclose(z, z_as_it_is)
+    assert not torch.allclose(f, as_they_are)
+    other.eval()
+    assert torch.equal(posteriors(other, frames, mask)[0], as_they_are)
 
 
 def test_static_dropout_averages_two_bounds(frames):

@@ -33,6 +33,7 @@ from pyro_dsae.model import DSAE
 from pyro_dsae.objectives.discriminators import SequenceDiscriminator, accuracy, logistic_loss
 from pyro_dsae.objectives.elbo import detached, kl_terms, parts_of, traces
 from pyro_dsae.objectives.objective import Objective, held, latents
+from pyro_dsae.views import shuffled
 
 if TYPE_CHECKING:
     from pyro_dsae.training import TrainingConfig
@@ -44,7 +45,7 @@ class MutualInformation(Objective):
     Frames are encoded once: the other order of time is one of frame codes, and the other
     appearance is the guide's own view, against the sequence as it is.
 
-    Raises ConfigError when the guide has no view.
+    Raises ConfigError when the guide has no view of z, or one of f.
     """
 
     defaults = {"model": {"dynamic_view": "colour"}}
@@ -87,6 +88,11 @@ class MutualInformation(Objective):
                 "dynamic_view is 'none', but objective 'mi' contrasts z with that of a view; use "
                 "'colour'"
             )
+        if dsae.guide.static_view is not None:
+            raise ConfigError(
+                f"static_view is {dsae.config.static_view!r}, but objective 'mi' contrasts f with "
+                "that of another order itself; use 'none'"
+            )
         sizes = dsae.config.static_dim, dsae.config.dynamic_dim, dsae.config.hidden_dim
         self.networks["pairs"] = SequenceDiscriminator(*sizes)
 
@@ -99,15 +105,15 @@ class MutualInformation(Objective):
         )
         parts = parts_of(model_trace, kl_terms(model_trace, guide_trace))
         f, z = latents(guide_trace)
-        shuffled = partial(torch.roll, shifts=1, dims=0)
+        another = partial(torch.roll, shifts=1, dims=0)
         lengths = reading.lengths
-        other = None if lengths is None else shuffled(lengths)
+        other = None if lengths is None else another(lengths)
         pairs = self.networks["pairs"]
         with held(pairs):
             information = pairs(f, z, lengths).sum()
         f_seen, z_seen = f.detach(), z.detach()
         together = pairs(f_seen, z_seen, lengths)
-        apart = pairs(f_seen, shuffled(z_seen), other)
+        apart = pairs(f_seen, another(z_seen), other)
         discriminators = logistic_loss(together, apart)
         contrast_f, contrast_z = self._contrast(x, reading)
         self.parts = detached(parts) | {
@@ -131,7 +137,7 @@ class MutualInformation(Objective):
         """C_f and C_z, in nats, summed over the batch."""
         guide = self.dsae.guide
         whole = reading._replace(kept=None)  # static dropout would leave nothing to compare
-        order = shuffled_steps(*whole.codes.shape[:2], whole.lengths).to(whole.codes.device)
+        order = shuffled(whole.codes, whole.lengths)
         in_disorder = partial(torch.take_along_dim, indices=order.unsqueeze(-1), dim=1)
         # What z sees without the view; f's own encoder, if it has one, says nothing of that.
         as_it_is = whole.static_codes if guide.static_encoder is None else guide.encoder(x)
@@ -150,14 +156,6 @@ class MutualInformation(Objective):
             info_nce(f, other_f, temperature),
             info_nce(z.flatten(1), other_z.flatten(1), temperature),
         )
-
-
-def shuffled_steps(batch: int, steps: int, lengths: Tensor | None) -> Tensor:
-    """A random order of the real steps of each sequence, (B, T); padding stays behind them."""
-    keys = torch.rand(batch, steps)
-    if lengths is not None:
-        keys = keys + (torch.arange(steps) >= lengths.cpu().unsqueeze(-1))
-    return keys.argsort(dim=1)
 
 
 def info_nce(codes: Tensor, others: Tensor, temperature: float) -> Tensor:
