@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from columns import EXACT, JUDGED_SWAPS, Column, at, attributes
-from design import Cell, Study, Table
+from design import TRAINING, Cell, Study, Table
 from plan import Plan, judge_option, plan_options
 from pyro_dsae.evaluation.judge import MOTION
 from study import carry_out
@@ -38,7 +38,7 @@ PRIOR_DRAWS = (
     Column("fixed content: motion", "judge", at("fixed_content", "off", MOTION, "mean")),
 )
 TABLES = (
-    Table("Swaps", SWAPS),
+    Table("Swaps", (*SWAPS, Column("minutes", TRAINING, at("minutes"), ".0f"))),
     Table(
         "Sequences with f or z from the prior",
         PRIOR_DRAWS,
@@ -64,7 +64,7 @@ def main(sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path, **p
             moving_shapes,
             **MOVING_SHAPES,
             preset="bottleneck",
-            share=0.5,
+            share=0.85,
         ),
         Cell("small-toy-sprites", toy_sprites, share=0.5),
     ]

@@ -94,7 +94,9 @@ class Run:
         """What the study's tables show of it, once it is finished."""
         metrics = read_metrics(self.folder)
         speed = median(epoch["sequences_per_second"] for epoch in metrics)
-        sections = {TRAINING: {"sequences_per_second": speed}, **self.figures(part)}
+        seconds = RunFolder(self.folder, self.settings).restore()["seconds"]
+        training = {"sequences_per_second": speed, "minutes": seconds / 60}
+        sections = {TRAINING: training, **self.figures(part)}
         return Result(
             cell=self.cell.name,
             seed=self.seed,
