@@ -29,15 +29,18 @@ def write(
     factors: Sequence[Factor] = (),
     step_labels: Sequence[np.ndarray] | None = None,
     step_factors: Sequence[Factor] = (),
+    vectors: Sequence[slice] = (),
     **about: Any,
 ) -> Path:
     """Write N series, each float (T_i, D) with NaN where a value is missing, whole or not at all.
 
     Steps after the last value of a series are left out. Mean and scale of each channel are those of
-    the part "train" of the split "official".
+    the part "train" of the split "official"; but the channels of a vector in space are measured
+    from 0 and by one scale, lest its direction is lost.
 
     channels: a name for each of the D channels. labels: (N, n_factors). step_labels: for each
-        series (T_i, n_step_factors). about: what else `hdf5.write` takes.
+        series (T_i, n_step_factors). vectors: of the channels, those of a vector each. about: what
+        else `hdf5.write` takes.
     Raises DataError when a series has no value, or a channel none in the train part, and where
     `hdf5.write` does.
     """
@@ -73,7 +76,9 @@ def write(
         step_labels=step_labels,
         step_factors=step_factors,
         mask=None if complete else padded(ragged, size, bool),
-        standard=_standard(path, [series[n] for n in splits["official"]["train"]], channels),
+        standard=_standard(
+            path, [series[n] for n in splits["official"]["train"]], channels, vectors
+        ),
         **about,
     )
 
@@ -85,18 +90,22 @@ def _length(path: str | Path, name: str, observed: np.ndarray) -> int:
     return int(steps[-1]) + 1
 
 
-def _standard(path: str | Path, series: Sequence[np.ndarray], channels: Sequence[str]) -> Standard:
+def _standard(
+    path: str | Path,
+    series: Sequence[np.ndarray],
+    channels: Sequence[str],
+    vectors: Sequence[slice],
+) -> Standard:
     values = np.concatenate(series).astype(np.float64)
     for name, column in zip(channels, values.T, strict=True):
         if not np.isfinite(column).any():
             raise DataError(f"{path}: {name} has no value in the train part; leave it out")
-    scale = np.nanstd(values, axis=0)
+    mean, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    for vector in vectors:
+        mean[vector], scale[vector] = 0, np.sqrt(np.nanmean(np.square(values[:, vector])))
     # A channel that never changes has no spread to be measured by.
-    return Standard(
-        tuple(channels),
-        np.nanmean(values, axis=0).astype(np.float32),
-        np.where(scale > 0, scale, 1).astype(np.float32),
-    )
+    scale = np.where(scale > 0, scale, 1)
+    return Standard(tuple(channels), mean.astype(np.float32), scale.astype(np.float32))
 
 
 def windows(steps: int, window: int | None, stride: int | None) -> list[slice]:

@@ -14,6 +14,7 @@ from pyro_dsae.datasets.labels import classes
 from pyro_dsae.datasets.source import check_option
 
 CHANNELS = ("ax", "ay", "az", "wx", "wy", "wz")
+VECTORS = slice(0, 3), slice(3, 6)  # acceleration with gravity, and angular velocity
 FILE = "data/watch_dataset.npy"
 SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 RATE = 50  # Hz
@@ -71,6 +72,7 @@ def prepare(
         motions,
         ids=ids,
         channels=CHANNELS,
+        vectors=VECTORS,
         labels=np.stack([subjects, side, exercise], axis=1),
         factors=[
             who,

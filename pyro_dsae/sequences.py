@@ -33,8 +33,8 @@ class Standard:
 
     Args:
         channels: their names.
-        mean: of each channel over the train part, float (D,).
-        scale: its standard deviation there, float (D,).
+        mean: of each channel over the train part, float (D,); 0 for a part of a vector in space.
+        scale: its standard deviation there, float (D,); that of a vector is one, from 0.
     """
 
     channels: tuple[str, ...]

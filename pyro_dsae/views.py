@@ -46,6 +46,9 @@ def colour(x: Tensor) -> Tensor:
 def worn(x: Tensor) -> Tensor:
     """What an accelerometer and a gyroscope read when another wears them, shape (B, T, 6).
 
+    x has both as vectors: measured from 0, and the axes of one sensor by one scale, as those of the
+    source ``watch`` are.
+
     For each sequence, by chance, on the other side of the body, where the plane of symmetry is that
     of the axes y and z; turned a little, as straps are; and weaker or stronger. A reflection leaves
     of an acceleration what lies in the plane, of an angular velocity what is normal to it.

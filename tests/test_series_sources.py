@@ -392,6 +392,11 @@ def test_watch_as_published(tmp_path):
         for part in (train, test):  # fully crossed in both
             labels = data.labels(["subject", "side", "exercise"])[part]
             assert len(np.unique(labels, axis=0)) == 140
+        # What is turned in space is turned in these units too, and gravity is in them.
+        assert not data.standard.mean.any()
+        assert (data.standard.scale.reshape(2, 3) == data.standard.scale[[[0], [3]]]).all()
+        real = data.sequences("train").x.reshape(-1, 2, 3)
+        assert np.square(real).mean(axis=(0, 2)) == pytest.approx(1, rel=1e-4)
         starts = [int(name.split("-")[1]) for name in data.ids]
         for group in range(3):
             early = [starts[n] for n in train if data.groups[n] == group]
