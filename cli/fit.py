@@ -83,7 +83,7 @@ def _objective_options() -> str:
 @click.option("--static-dropout", type=float, help="How often f comes from its prior in training.")
 @click.option("--dynamic-view", type=click.Choice(list(VIEWS)), help="What z is inferred from.")
 @click.option(
-    "--static-view", type=click.Choice(list(STATIC_VIEWS)), help="In which order f sees the frames."
+    "--static-view", type=click.Choice(list(STATIC_VIEWS)), help="What f is inferred from."
 )
 @click.option("--noise-dim", type=int, help="Size of the noise that enters the guide's networks.")
 @_training_option(

@@ -527,8 +527,21 @@ class SequenceFile:
             origin,
             self.mask(indices),
             standard,
+            alike=self._alike()[indices],
         )
         return replace(found, x=found.frames(np.arange(len(found)))) if in_memory else found
+
+    def _alike(self) -> np.ndarray:
+        """The number of each sequence's appearance, (N,), -1 where a static factor is unknown.
+
+        Without static factors what belongs to a group looks alike.
+        """
+        names = [f.name for f in self.factors if f.role == "static" and f.classes]
+        if not names:
+            return self.groups[:]
+        labels = self.labels(names)
+        numbers = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+        return np.where((labels < 0).any(axis=1), -1, numbers)
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""

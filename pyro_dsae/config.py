@@ -171,8 +171,8 @@ class ModelConfig:
             carry what happens. See :class:`pyro_dsae.guides.Guide`.
         dynamic_view: name of the view of x that z is inferred from in training, a key of
             :data:`pyro_dsae.views.VIEWS`: it keeps out of z what the view changes.
-        static_view: the same of f, a key of :data:`pyro_dsae.views.STATIC_VIEWS`: ``shuffled``
-            keeps out of f what the order of the frames tells.
+        static_view: the same of f, a key of :data:`pyro_dsae.views.STATIC_VIEWS`: it keeps out of f
+            what the order of the frames tells, or all that does not look alike.
         shared_encoder: infer f and z from the codes of one encoder. If not, each has its own, and
             what z must not see does not blunt what f has to see.
         noise_dim: size of the noise beside the code of each frame, which makes q a mixture of any

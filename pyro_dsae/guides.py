@@ -27,7 +27,7 @@ from pyro_dsae.networks import (
     visible,
 )
 from pyro_dsae.registration import register
-from pyro_dsae.views import Order, View
+from pyro_dsae.views import Seen, StaticView, View
 
 POSTERIOR_SCALE = 0.1  # at first: a decoder learns faster from codes with little noise
 
@@ -42,16 +42,14 @@ def real_step(t: int, lengths: Tensor | None) -> AbstractContextManager:
 class Reading(NamedTuple):
     """What a guide makes of frames before anything is drawn.
 
-    static_codes: of the frames, for f, shape (B, T, code_dim), in an order of their own.
-    codes: of what z sees of them, shape (B, T, code_dim).
-    observed: which of ``static_codes`` are of observed frames, bool (B, T, 1); None where all are.
+    static: what f is inferred from.
+    codes: of what z sees of the frames, shape (B, T, code_dim).
     lengths: real steps of each sequence, shape (B,); None where all are.
     kept: False where static dropout replaces q(f | x), bool (B, 1); None where it does not act.
     """
 
-    static_codes: Tensor
+    static: Seen
     codes: Tensor
-    observed: Tensor | None
     lengths: Tensor | None
     kept: Tensor | None
 
@@ -64,7 +62,7 @@ class Guide(nn.Module, ABC):
     without f: the loss becomes (1 - rate) ELBO[q(f | x) q(z | ...)] + rate ELBO[p(f) q(z | ...)],
     an average of two bounds on log p(x). The trainer lets the rate fall to 0, see
     :class:`~pyro_dsae.training.TrainingConfig`. And z is inferred from ``view(x)``, and f from the
-    frames in the order of ``static_view``, see :mod:`pyro_dsae.views`.
+    frames as ``static_view`` has them, see :mod:`pyro_dsae.views`.
 
     With ``noise_dim`` the networks get standard normal noise beside the code of each frame, the
     auxiliary site ``noise``. Given the noise q is as above, without it a mixture that has no closed
@@ -84,7 +82,7 @@ class Guide(nn.Module, ABC):
     static_dropout: float | Tensor = 0.0  # as a tensor, a rate that changes in a CUDA graph
     noise_dim = 0
     view: View | None = None
-    static_view: Order | None = None
+    static_view: StaticView | None = None
 
     def __init__(
         self, encoder: nn.Module, code_dim: int, hidden_dim: int, static_dim: int, dynamic_dim: int
@@ -133,27 +131,27 @@ class Guide(nn.Module, ABC):
             observed = observed_steps(mask).unsqueeze(-1)  # an unobserved frame says nothing
             static_codes, codes = static_codes * observed, codes * observed
             lengths = step_lengths(mask)
+        static = Seen(static_codes, observed, lengths)
         if self.training and self.static_view is not None:
-            order = self.static_view(static_codes, lengths).unsqueeze(-1)
-            static_codes = static_codes.take_along_dim(order, dim=1)
-            observed = observed if observed is None else observed.take_along_dim(order, dim=1)
+            static = self.static_view(static)
         # Of a tensor no value is asked: the device would be waited for, also where it is 0.
         if self.training and (isinstance(self.static_dropout, Tensor) or self.static_dropout):
             kept = torch.rand(len(x), 1, device=x.device) >= self.static_dropout
-        return Reading(static_codes, codes, observed, lengths, kept)
+        return Reading(static, codes, lengths, kept)
 
     def walk(self, reading: Reading, draw: Draw) -> tuple[Tensor, Tensor]:
         """:meth:`infer` from a reading. Draws may add dimensions on the left, all the same ones."""
-        static_codes, codes, observed, lengths, kept = reading
+        static, codes, lengths, kept = reading
         if self.noise_dim:
             zeros = codes.new_zeros(*codes.shape[:-1], self.noise_dim)
             with poutine.mask(mask=False):  # it has no density: what is bounded is given the noise
                 noise = draw("noise", dist.Normal(zeros, zeros + 1).to_event(2))
             static_codes, codes = (
                 torch.cat([each.expand(*noise.shape[:-1], -1), noise], dim=-1)
-                for each in (static_codes, codes)
+                for each in (static.codes, codes)
             )
-        posterior = self.static(static_codes, observed, lengths)
+            static = static._replace(codes=static_codes)
+        posterior = self.static(static)
         if kept is not None:
             posterior = _dropped(posterior, kept.to(codes.dtype))
         f = draw("f", posterior)
@@ -185,10 +183,9 @@ class Guide(nn.Module, ABC):
         static_codes, codes = self.encoder(both).chunk(2)
         return static_codes, codes
 
-    def static(
-        self, codes: Tensor, observed: Tensor | None, lengths: Tensor | None
-    ) -> dist.Independent:
+    def static(self, seen: Seen) -> dist.Independent:
         """q(f | x_1:T) of frame codes (*, T, -), batch shape (*)."""
+        codes, observed, lengths = seen
         summary = self.static_summary(codes, lengths)[1]
         if observed is None:
             mean = codes.mean(dim=-2)

@@ -82,6 +82,8 @@ class Sequences:
         standard: of a series; None where x has no other units.
         starts: the step of ``x`` that each sequence begins with, int (N,); None for the first.
         window: steps of ``x`` that each sequence has; None for all.
+        alike: the number of each one's appearance, which others share, int (N,); -1 is unknown.
+            None where nothing says.
     """
 
     x: np.ndarray | Tensor | StoredFrames
@@ -92,6 +94,7 @@ class Sequences:
     standard: Standard | None = None
     starts: np.ndarray | None = None
     window: int | None = None
+    alike: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -202,7 +205,24 @@ class Sequences:
             groups=self.groups[rows],
             mask=None if self.mask is None else self.mask[rows],
             starts=None if self.starts is None else self.starts[rows],
+            alike=None if self.alike is None else self.alike[rows],
         )
+
+    def paired(self, seed: int | list[int]) -> np.ndarray:
+        """A random order in which each two, one after the other, look alike: indices, int (2 P,).
+
+        Of an odd number that do, one is left out, by chance; so are those of unknown appearance.
+        """
+        random = np.random.default_rng(seed)
+        order = random.permutation(len(self))
+        if self.alike is None:
+            return order[:0]
+        order = order[self.alike[order] >= 0]
+        order = order[np.argsort(self.alike[order], kind="stable")]
+        counts = np.unique(self.alike[order], return_counts=True)[1]
+        place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        pairs = order[place < np.repeat(counts // 2 * 2, counts)].reshape(-1, 2)
+        return random.permutation(pairs).ravel()
 
 
 def length_mask(lengths: np.ndarray, steps: int, device: torch.device) -> Tensor | None:

@@ -39,6 +39,7 @@ from pyro_dsae.sequences import Sequences
 NETWORK_BETAS = (0.5, 0.999)  # Radford, Metz & Chintala (2016): a longer memory oscillates
 CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
 CHECK_STEPS = 50  # between two looks at whether the loss is finite
+PARTNER = "partner"  # the view of f that takes sequences in pairs
 LEAST_PROGRESS = 1e-3  # at which a KL weight that rises from 0 begins: no scale of Pyro's may be 0
 CUDA_GRAPH = ("auto", "on", "off")
 PRECISIONS = {"auto": None, "fp32": False, "bf16": True}  # whether the convolutions use bfloat16
@@ -234,6 +235,8 @@ def fit(
         validation = validation.windows(config.window, config.seed)  # the same at each epoch
     world = World.here()
     _check_data(dsae, train, config)
+    if dsae.config.static_view == PARTNER:
+        _check_pairs(world, train, config)
     _check_shares(world, train, validation, config)
     settings = {
         "model": dsae.config.to_dict(),
@@ -321,7 +324,7 @@ class _Training:
         elif cuda_graph == "auto" and self.on_gpu:
             log.warning("a step cannot be a CUDA graph, which would be faster: %s", obstacle)
         self.history: list[dict[str, Any]] = []
-        self.steps = math.ceil(len(train) / config.batch_size)  # of an epoch
+        self.steps = math.ceil(len(self._order()) / config.batch_size)  # of an epoch
         self.step = 0  # within the epoch
         self.rate = 0.0  # learning rate of the latest step
         self.totals: dict[str, Tensor] = {}  # of the epoch so far, of this process
@@ -407,11 +410,9 @@ class _Training:
         """Train to the end of the epoch or of the minutes, validate, save; returns the metrics."""
         config = self.config
         self.objective.train()
-        position = [config.seed, len(self.history)]
-        order = np.random.default_rng(position).permutation(len(self.train))
-        train = self.train
-        if config.window is not None:
-            train = train.windows(config.window, [*position, 1])  # apart from the order's numbers
+        order, train = self._order(), self.train
+        if config.window is not None:  # by other random numbers than the order's
+            train = train.windows(config.window, [config.seed, len(self.history), 1])
         before = time.perf_counter() - self.epoch_seconds
         while self.step < self.steps:
             self.rate = self._set_rates()
@@ -454,6 +455,13 @@ class _Training:
             self.folder.write_metrics(self.history)
         self._agree(received)
         return metrics
+
+    def _order(self) -> np.ndarray:
+        """The sequences of the epoch, in the order of its batches."""
+        position = [self.config.seed, len(self.history)]
+        if self.dsae.config.static_view == PARTNER:
+            return self.train.paired(position)
+        return np.random.default_rng(position).permutation(len(self.train))
 
     def _agree(self, received: list[signal.Signals]) -> signal.Signals | None:
         """Set the clock to that of the first process; returns a signal that any has received."""
@@ -586,6 +594,20 @@ def _check_data(dsae: DSAE, train: Sequences, config: TrainingConfig) -> None:
     if config.batch_size > len(train):
         raise TrainingError(
             f"batch_size is {config.batch_size}, but the train part has {len(train)} sequences"
+        )
+
+
+def _check_pairs(world: World, train: Sequences, config: TrainingConfig) -> None:
+    """Raise TrainingError where there are no pairs, or a batch would tear one apart."""
+    if not len(train.paired(0)):
+        raise TrainingError(
+            f"static_view is {PARTNER!r}, but no two sequences of the train part are known to look "
+            "alike; use none"
+        )
+    if config.batch_size % 2 or world.size > 1:
+        raise TrainingError(
+            f"static_view is {PARTNER!r}, which takes an even batch_size in one process, but "
+            f"batch_size is {config.batch_size} in {world.size}"
         )
 
 

@@ -1,15 +1,16 @@
 """Views of a sequence, by name: what z, and what f, is inferred from in training.
 
 A view states an assumption about the data: what it changes in the frames is declared to be
-appearance, so that z cannot carry it, and what it changes in their order is not, so that f cannot.
-It is drawn anew at every step; with q(z | v(x)) for the view v at hand, the loss averages bounds
-that are each valid.
+appearance, so that z cannot carry it. A view of f changes what is not, so that f cannot. It is
+drawn anew at every step; with q(z | v(x)) for the view v at hand, the loss averages bounds that are
+each valid.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,22 +68,56 @@ def worn(x: Tensor) -> Tensor:
     return strength * turned.reshape(x.shape)
 
 
-def shuffled(codes: Tensor, lengths: Tensor | None) -> Tensor:
-    """A random order of the real steps of each sequence, (B, T); padding stays behind them.
+class Seen(NamedTuple):
+    """What f is inferred from.
 
-    For f, which then cannot tell what the order alone tells: a sense of rotation, a speed.
-
-    Args:
-        codes: of the frames, shape (B, T, -).
-        lengths: real steps of each sequence, shape (B,); None where all are.
+    codes: of frames, shape (B, T, code_dim).
+    observed: which frames are, bool (B, T, 1); None where all are.
+    lengths: real steps of each sequence, shape (B,); None where all are.
     """
+
+    codes: Tensor
+    observed: Tensor | None
+    lengths: Tensor | None
+
+
+def shuffled(seen: Seen) -> Seen:
+    """The real steps of each sequence in a random order; padding stays behind them.
+
+    f then cannot tell what the order alone tells: a sense of rotation, a speed.
+    """
+    codes, observed, lengths = seen
     keys = torch.rand(*codes.shape[:2], device=codes.device)
     if lengths is not None:
         keys = keys + (torch.arange(codes.shape[1], device=codes.device) >= lengths.unsqueeze(-1))
-    return keys.argsort(dim=1)
+    order = keys.argsort(dim=1).unsqueeze(-1)
+    moved = None if observed is None else observed.take_along_dim(order, dim=1)
+    return Seen(codes.take_along_dim(order, dim=1), moved, lengths)
 
 
-Order = Callable[[Tensor, Tensor | None], Tensor]
+def partner(seen: Seen) -> Seen:
+    """For each sequence the other one of its pair: the first and the second, and so on.
+
+    A pair looks alike and may move apart, which is weak supervision: someone has said who is who.
+    What f then knows of a sequence another one of the same appearance has told. The trainer makes
+    the pairs, see :meth:`pyro_dsae.sequences.Sequences.paired`. Bouchacourt, Tomioka & Nowozin
+    (2018), Multi-Level Variational Autoencoder, learn from groups likewise.
+
+    Raises ValueError when one is left over.
+    """
+    if len(seen.codes) % 2:
+        raise ValueError(
+            f"the batch has {len(seen.codes)} sequences, but pairs need an even number"
+        )
+    other = torch.arange(len(seen.codes), device=seen.codes.device) ^ 1
+    return Seen(*(None if part is None else part[other] for part in seen))
+
+
+StaticView = Callable[[Seen], Seen]
 
 VIEWS: dict[str, View | None] = {"none": None, "colour": colour, "worn": worn}  # of z
-STATIC_VIEWS: dict[str, Order | None] = {"none": None, "shuffled": shuffled}  # of f
+STATIC_VIEWS: dict[str, StaticView | None] = {  # of f
+    "none": None,
+    "shuffled": shuffled,
+    "partner": partner,
+}

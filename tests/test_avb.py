@@ -21,8 +21,8 @@ class NoisyGuide(Guide):
         super().__init__(nn.Sequential(nn.Flatten(-3), nn.Linear(256, 2)), 2 + NOISE, 1, 1, 1)
         self.static_posterior, self.dynamic = (AffineNormal(2 + NOISE, 1) for _ in range(2))
 
-    def static(self, codes, observed, lengths):
-        return self.static_posterior(codes.mean(dim=-2))
+    def static(self, seen):
+        return self.static_posterior(seen.codes.mean(dim=-2))
 
     def features(self, codes, f, lengths):
         return codes

@@ -28,7 +28,7 @@ def test_a_config_survives_its_dictionary(name):
         ({"static_dim": 0}, "static_dim is 0.*at least 1"),
         ({"static_dropout": 1.0}, "static_dropout is 1.0.*below 1"),
         ({"dynamic_view": "blur"}, "dynamic_view is .blur.*none, colour"),
-        ({"static_view": "blur"}, "static_view is .blur.*none, shuffled"),
+        ({"static_view": "blur"}, "static_view is .blur.*none, shuffled, partner"),
         ({"scale": 0.0}, "scale is 0.0.*positive"),
         ({"scale": float("nan")}, "scale is nan.*positive"),
         ({"likelihood": "bernoulli", "learn_scale": True}, "learn_scale is True.*no scale"),

@@ -482,6 +482,23 @@ def posed(tmp_path, labels):
     return write(tmp_path / "x.h5", **video(**arguments))
 
 
+def test_sequences_of_a_file_look_alike_by_their_static_factors(toy_file, tmp_path):
+    with SequenceFile.open(toy_file) as data:
+        part = data.sequences("train")
+        characters = data.labels(["body", "bottomwear", "topwear", "hair"])[data.split("train")]
+        same = (characters[:, None] == characters).all(axis=-1)
+        assert ((part.alike[:, None] == part.alike) == same).all()
+    factors = [Factor("kind", "static", ("a", "b")), Factor("act", "dynamic", ("c", "d"))]
+    labels = np.array([[0, 0], [1, 1], [-1, 0], [1, 0]])
+    with SequenceFile.open(
+        write(tmp_path / "a.h5", **video(factors=factors, labels=labels))
+    ) as data:
+        assert data.take(np.arange(4)).alike.tolist() == [1, 2, -1, 2]
+    without = video(factors=factors[1:], labels=labels[:, 1:], groups=[5, 6, 6, 5])
+    with SequenceFile.open(write(tmp_path / "b.h5", **without)) as data:
+        assert data.take(np.arange(4)).alike.tolist() == [5, 6, 6, 5]
+
+
 def test_write_keeps_labels_of_each_step(tmp_path):
     labels = np.array([[[1], [0], [0]]] * 3 + [[[0], [1], [0]]])
     with SequenceFile.open(posed(tmp_path, labels)) as data:

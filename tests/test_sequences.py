@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,21 @@ def test_no_group_is_in_both_parts(sequences):
     assert not set(train.groups) & set(validation.groups)
     again = sequences.hold_out(0.2, seed=0)[1]
     assert np.array_equal(again.groups, validation.groups)
+
+
+def test_each_two_look_alike_and_all_come_up(sequences):
+    alike = np.array([0] * 7 + [1] * 4 + [2] + [-1] * 8)
+    some = replace(sequences, alike=alike).take(np.arange(19))
+    seen = []
+    for seed in range(20):
+        order = some.paired(seed)
+        assert len(order) == len(set(order)) == 6 + 4  # of 7, 4 and 1
+        pairs = some.alike[order].reshape(-1, 2)
+        assert (pairs[:, 0] == pairs[:, 1]).all() and (pairs >= 0).all()
+        seen.append(tuple(order))
+    assert len(set(seen)) == 20 and set(np.concatenate(seen)) == set(range(11))
+    assert (some.paired(3) == some.paired(3)).all()
+    assert len(sequences.paired(0)) == 0  # nothing says who is who
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])

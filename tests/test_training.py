@@ -277,6 +277,47 @@ def test_bfloat16_stays_inside_the_networks_over_frames(sequences, tmp_path):
     assert line["validation_elbo"] == pytest.approx(full["validation_elbo"], rel=0.05)
 
 
+def test_pairs_are_trained_whole_and_resume(sequences, tmp_path):
+    alike = np.arange(40) // 5  # of each five one is left out
+    paired = dataclasses.replace(sequences, alike=alike, groups=np.zeros(40, int) + alike % 4)
+    seen = []
+
+    class Watched(Sequences):
+        def batch(self, indices, device):
+            seen.append(self.alike[indices])
+            return super().batch(indices, device)
+
+    def watched() -> Sequences:
+        fields = {field.name: getattr(paired, field.name) for field in dataclasses.fields(paired)}
+        return Watched(**fields)
+
+    config = dataclasses.replace(SHORT, epochs=2)
+    whole = fit_(model(static_view="partner"), watched(), tmp_path / "whole", config)
+    steps = [rows for rows in seen if len(rows) != 10]  # but for the held-out part
+    assert sum(map(len, steps)) == 2 * 6 * 4  # of 30 for training 24 in pairs, twice
+    for rows in steps:
+        assert (rows[::2] == rows[1::2]).all()
+
+    def stop(line):
+        raise OSError
+
+    with pytest.raises(OSError):
+        fit_(model(static_view="partner"), paired, tmp_path / "cut", config, on_epoch=stop)
+    cut = fit_(model(static_view="partner"), paired, tmp_path / "cut", config, resume=True)
+    assert_equal_weights(whole, cut)
+
+
+def test_pairs_that_cannot_be_made_are_refused(sequences, tmp_path):
+    call = model(static_view="partner"), sequences, tmp_path / "run"
+    with pytest.raises(TrainingError, match="'partner', but no two sequences of the train part"):
+        fit_(*call, SHORT)
+    paired = dataclasses.replace(sequences, alike=np.arange(40) // 4)
+    odd = dataclasses.replace(SHORT, batch_size=7)
+    with pytest.raises(TrainingError, match="takes an even batch_size in one process.*is 7 in 1"):
+        fit_(call[0], paired, tmp_path / "run", odd)
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_leaves_the_callers_random_numbers_alone(sequences, tmp_path):
     dsae = model()
     torch.manual_seed(3)

@@ -7,7 +7,7 @@ from pyro import poutine
 from conftest import tiny_model
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.objectives.elbo import AnalyticELBO
-from pyro_dsae.views import STATIC_VIEWS, VIEWS, colour, shuffled, worn
+from pyro_dsae.views import VIEWS, Seen, colour, partner, shuffled, worn
 
 
 def test_a_colour_view_changes_colours_alone():
@@ -93,26 +93,37 @@ def test_z_sees_the_view_and_f_the_sequence(shape, guide, shared, monkeypatch):
 def test_real_steps_change_places_and_padding_stays():
     torch.manual_seed(0)
     lengths = torch.tensor([6, 1, 4])
-    orders = torch.stack([shuffled(torch.empty(3, 6, 2), lengths) for _ in range(50)])
+    steps = torch.arange(6.0).expand(3, 6).unsqueeze(-1)
+    orders = torch.stack([shuffled(Seen(steps, None, lengths)).codes[..., 0] for _ in range(50)])
     for row, length in enumerate(lengths):
         first = orders[:, row, :length]
-        assert torch.equal(first.sort(dim=1).values, torch.arange(length).expand(50, -1))
+        assert torch.equal(first.sort(dim=1).values, torch.arange(float(length)).expand(50, -1))
+        assert (orders[:, row, length:] >= length).all()
         assert len(first.unique(dim=0)) == 1 if length == 1 else len(first.unique(dim=0)) > 10
+
+
+ROWS = torch.arange(4).unsqueeze(-1)
+IN_PAIRS = torch.tensor([[1], [0], [3], [2]])
+IN_ORDER = torch.arange(6).expand(4, 6)
+MOVED = torch.tensor([[1, 0, 2, 3, 4, 5], [2, 1, 0, 3, 4, 5]]).repeat(2, 1)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("guide", GUIDES)
-def test_f_of_a_shuffled_view_is_that_of_shuffled_frames(guide, shared, frames, monkeypatch):
+@pytest.mark.parametrize(
+    ("view", "rows", "steps"),
+    [("shuffled", ROWS, MOVED), ("partner", IN_PAIRS, IN_ORDER)],
+    ids=["shuffled", "partner"],
+)
+def test_f_is_that_of_what_its_view_shows(view, rows, steps, guide, shared, frames, monkeypatch):
     """In training only, with what is not observed in its place, and z as it is."""
-    order = torch.tensor([[1, 0, 2, 3, 4, 5], [2, 1, 0, 3, 4, 5]]).repeat(2, 1)
-    monkeypatch.setitem(STATIC_VIEWS, "fixed", lambda codes, lengths: order)
+    monkeypatch.setattr(torch.Tensor, "argsort", lambda keys, dim: MOVED)
     plain, other = (
         tiny_model(guide=guide, shared_encoder=shared, static_view=view, batch_norm=False)
-        for view in ("none", "fixed")
+        for view in ("none", view)
     )
     mask = torch.ones(4, 6, dtype=torch.bool)
-    mask[:, 5], mask[0, 1] = False, False
-    rows = torch.arange(4).unsqueeze(-1)
+    mask[:, 5], mask[0, 1], mask[2, 3:] = False, False, view == "shuffled"
 
     def posteriors(dsae, x, mask):
         data = {"f": torch.zeros(4, 5).double()}
@@ -121,11 +132,18 @@ def test_f_of_a_shuffled_view_is_that_of_shuffled_frames(guide, shared, frames, 
 
     f, z = posteriors(other, frames, mask)
     as_they_are, z_as_it_is = posteriors(plain, frames, mask)
-    in_order, _ = posteriors(plain, frames[rows, order], mask[rows, order])
-    assert torch.allclose(f, in_order) and torch.allclose(z, z_as_it_is)
+    seen, _ = posteriors(plain, frames[rows, steps], mask[rows, steps])
+    assert torch.allclose(f, seen) and torch.allclose(z, z_as_it_is)
     assert not torch.allclose(f, as_they_are)
     other.eval()
     assert torch.equal(posteriors(other, frames, mask)[0], as_they_are)
+
+
+def test_one_without_a_partner_is_refused():
+    with pytest.raises(
+        ValueError, match="the batch has 3 sequences, but pairs need an even number"
+    ):
+        partner(Seen(torch.zeros(3, 2, 1), None, None))
 
 
 def test_static_dropout_averages_two_bounds(frames):

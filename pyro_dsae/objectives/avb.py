@@ -156,10 +156,11 @@ def moments(guide: Guide, reading: Reading, draws: int = DRAWS) -> tuple[Moments
 
 def _context(reading: Reading) -> tuple[Tensor, Tensor]:
     """What discriminators see of x: codes (B, T, code_dim), and the mean of those for f."""
-    codes, static_codes = reading.codes.detach(), reading.static_codes.detach()
-    if reading.lengths is None:
-        return codes, static_codes.mean(dim=1)
-    return codes, static_codes.sum(dim=1) / reading.lengths.unsqueeze(-1)
+    static_codes, _, lengths = reading.static
+    summary = static_codes.mean(dim=1)
+    if lengths is not None:
+        summary = static_codes.sum(dim=1) / lengths.unsqueeze(-1)
+    return reading.codes.detach(), summary.detach()
 
 
 def _real(z: Tensor, lengths: Tensor) -> Tensor:

@@ -137,15 +137,11 @@ class MutualInformation(Objective):
         """C_f and C_z, in nats, summed over the batch."""
         guide = self.dsae.guide
         whole = reading._replace(kept=None)  # static dropout would leave nothing to compare
-        order = shuffled(whole.codes, whole.lengths)
-        in_disorder = partial(torch.take_along_dim, indices=order.unsqueeze(-1), dim=1)
         # What z sees without the view; f's own encoder, if it has one, says nothing of that.
-        as_it_is = whole.static_codes if guide.static_encoder is None else guide.encoder(x)
-        other = whole._replace(static_codes=in_disorder(whole.static_codes), codes=as_it_is)
-        if whole.observed is not None:
-            other = other._replace(
-                codes=as_it_is * whole.observed, observed=in_disorder(whole.observed)
-            )
+        as_it_is = whole.static.codes if guide.static_encoder is None else guide.encoder(x)
+        if whole.static.observed is not None:
+            as_it_is = as_it_is * whole.static.observed
+        other = whole._replace(static=shuffled(whole.static), codes=as_it_is)
         f, z = guide.walk(whole, lambda _, q: q.mean)
         other_f, other_z = guide.walk(other, lambda _, q: q.mean)
         if whole.lengths is not None:
