@@ -538,7 +538,7 @@ class SequenceFile:
         """
         names = [f.name for f in self.factors if f.role == "static" and f.classes]
         if not names:
-            return self.groups[:]
+            return self.groups
         labels = self.labels(names)
         numbers = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
         return np.where((labels < 0).any(axis=1), -1, numbers)

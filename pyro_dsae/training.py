@@ -139,8 +139,8 @@ class TrainingConfig:
             value, default = getattr(self, field), getattr(TrainingConfig, field)
             if not objective.estimates and value != default:
                 raise ConfigError(
-                    f"{field} is {value!r}, but objective {self.objective!r} has none; use "
-                    f"{default!r}, which is none, or another preset"
+                    f"{field} is {value!r}, but objective {self.objective!r} has none; leave "
+                    f"it at {default!r}, or use another preset"
                 )
         check_fields(objective.Options, self.objective_options, f"objective {self.objective!r}")
         options = dataclasses.asdict(objective.Options(**self.objective_options))
