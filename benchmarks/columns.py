@@ -49,8 +49,8 @@ def percent(figure: Callable[[Mapping[str, Any]], float]) -> Callable[[Mapping[s
 
 
 EXACT: Sequence[Column] = (
-    Column("reconstruction MSE", "exact", at("reconstruction_mse"), ".4f"),
-    Column("swap MSE", "exact", at("swap_mse"), ".4f"),
+    Column("reconstruction MSE", "exact", at("reconstruction_mse"), ".5f"),
+    Column("swap MSE", "exact", at("swap_mse"), ".5f"),
     Column("swap ratio", "exact", at("swap_ratio")),
     Column("near_B", "exact", at("near_B")),
     Column("exact retrieval", "exact", at("retrieval", "top_1")),

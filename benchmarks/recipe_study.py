@@ -68,7 +68,7 @@ def main(sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path, **p
         ),
         Cell("small-toy-sprites", toy_sprites, share=0.5),
     ]
-    carry_out(Study("A swap that holds, with three seeds", ABOUT, cells, TABLES), Plan(**plan))
+    carry_out(Study("A swap that holds", ABOUT, cells, TABLES), Plan(**plan))
 
 
 if __name__ == "__main__":

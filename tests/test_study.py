@@ -380,7 +380,7 @@ def test_the_study_of_sprites_has_every_guide_and_prior_beside_the_published(
     cells = [f"{g}-{p}" for g in ("full", "factorized", "framewise") for p in ("standard", "lstm")]
     assert [name for name in rows(page) if name in cells] == cells
     first = rows(page)["full-standard"]
-    assert first == "1 1 0.0020 0.0030 1.500 0.750 0.625 0.900 0.250 0.250".split()
+    assert first == "1 1 0.00200 0.00300 1.500 0.750 0.625 0.900 0.250 0.250".split()
     assert page.count("published, not measured here") == 5 + 1
     dsvae = next(cells for name, cells in rows(page).items() if name.startswith("DSVAE"))
     assert dsvae == ["—", "—", "90.73", "8.384", "0.072", "2.192"]
@@ -397,7 +397,7 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
     found = rows(answer(benchmark("recipe_study"), *call))
     assert found["small"][2:] == [  # the last, minutes, are next to nothing
         f"{value} ± {0:.{max(0, len(value) - 2)}f}"
-        for value in "0.0020 0.0030 1.500 0.750 0.625 0.900 0.250 0.250 0.200 0".split()
+        for value in "0.00200 0.00300 1.500 0.750 0.625 0.900 0.250 0.250 0.200 0".split()
     ]
     assert found["bottleneck"] == found["small"]
     for name in ("bottleneck-moving-shapes", "small-toy-sprites"):
@@ -506,4 +506,4 @@ def test_a_judge_that_is_not_believed_is_named_and_the_rest_is_measured(
     result = CliRunner().invoke(benchmark("recipe_study").main, [str(word) for word in call])
     assert result.exit_code == 1 and "is not believed" in result.stderr.splitlines()[-1]
     small = rows((tmp_path / "page.md").read_text())["small"]
-    assert small[2:] == [*"0.0020 0.0030 1.500 0.750 0.625".split(), "—", "—", "—", "—", "0"]
+    assert small[2:] == [*"0.00200 0.00300 1.500 0.750 0.625".split(), "—", "—", "—", "—", "0"]
