@@ -35,11 +35,11 @@ from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
 from pyro_dsae.run_folder import RunFolder, TrainingError
 from pyro_dsae.sequences import Sequences
+from pyro_dsae.views import partner
 
 NETWORK_BETAS = (0.5, 0.999)  # Radford, Metz & Chintala (2016): a longer memory oscillates
 CHECKPOINT_SECONDS = 300  # a kill inside a long epoch costs no more than this
 CHECK_STEPS = 50  # between two looks at whether the loss is finite
-PARTNER = "partner"  # the view of f that takes sequences in pairs
 LEAST_PROGRESS = 1e-3  # at which a KL weight that rises from 0 begins: no scale of Pyro's may be 0
 CUDA_GRAPH = ("auto", "on", "off")
 PRECISIONS = {"auto": None, "fp32": False, "bf16": True}  # whether the convolutions use bfloat16
@@ -235,7 +235,7 @@ def fit(
         validation = validation.windows(config.window, config.seed)  # the same at each epoch
     world = World.here()
     _check_data(dsae, train, config)
-    if dsae.config.static_view == PARTNER:
+    if dsae.guide.static_view is partner:
         _check_pairs(world, train, config)
     _check_shares(world, train, validation, config)
     settings = {
@@ -459,7 +459,7 @@ class _Training:
     def _order(self) -> np.ndarray:
         """The sequences of the epoch, in the order of its batches."""
         position = [self.config.seed, len(self.history)]
-        if self.dsae.config.static_view == PARTNER:
+        if self.dsae.guide.static_view is partner:
             return self.train.paired(position)
         return np.random.default_rng(position).permutation(len(self.train))
 
@@ -601,12 +601,12 @@ def _check_pairs(world: World, train: Sequences, config: TrainingConfig) -> None
     """Raise TrainingError where there are no pairs, or a batch would tear one apart."""
     if not len(train.paired(0)):
         raise TrainingError(
-            f"static_view is {PARTNER!r}, but no two sequences of the train part are known to look "
+            "static_view is 'partner', but no two sequences of the train part are known to look "
             "alike; use none"
         )
     if config.batch_size % 2 or world.size > 1:
         raise TrainingError(
-            f"static_view is {PARTNER!r}, which takes an even batch_size in one process, but "
+            "static_view is 'partner', which takes an even batch_size in one process, but "
             f"batch_size is {config.batch_size} in {world.size}"
         )
 
