@@ -36,7 +36,7 @@ weights of the preset were once chosen on this test part of the vowels, which fl
 
 def _read(factor: str, code: str, probe: str) -> Column:
     """The accuracy of a probe that reads a factor, given with its role, from a code."""
-    name = "z" if code == "mean_z" else code
+    name = {"mean_z": "z", "spread_z": "z and its spread"}.get(code, code)
     figure = percent(at("probes", "accuracy", f"{factor} from {code}", probe))
     return Column(f"{factor.split()[1]} from {name}", "codes", figure, ".1f")
 
@@ -50,7 +50,7 @@ VOWELS = (
 WATCH = tuple(
     _read(factor, code, "boosting")
     for factor in ("static subject", "static side", "dynamic exercise")
-    for code in ("f", "mean_z")
+    for code in ("f", "mean_z", "spread_z")
 )
 
 
@@ -107,7 +107,8 @@ def main(japanese_vowels: Path, watch: Path, **options: Any) -> None:
             "Watch: who exercises with which arm, and what, in per cent",
             WATCH,
             raw(watch, plan.part, WATCH),
-            "Read by gradient boosting from one draw of the codes, z averaged over the steps.",
+            "Read by gradient boosting from one draw of the codes: of z its mean over the steps, "
+            "or mean and standard deviation.",
             ["watch", "watch-plain"],
         ),
     ]

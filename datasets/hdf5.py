@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyro_dsae.sequences import Sequences, Standard
+from pyro_dsae.sequences import Sequences, Standard, numbered
 
 FORMAT = "pyro-dsae"
 SCHEMA_VERSION = 1
@@ -540,8 +540,7 @@ class SequenceFile:
         if not names:
             return self.groups
         labels = self.labels(names)
-        numbers = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
-        return np.where((labels < 0).any(axis=1), -1, numbers)
+        return np.where((labels < 0).any(axis=1), -1, numbered(labels))
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""

@@ -225,6 +225,11 @@ class Sequences:
         return random.permutation(pairs).ravel()
 
 
+def numbered(labels: np.ndarray) -> np.ndarray:
+    """The number of each distinct row, (N, k) to (N,)."""
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def length_mask(lengths: np.ndarray, steps: int, device: torch.device) -> Tensor | None:
     """True at the real steps, bool (N, steps), of ``lengths`` (N,); None without padding."""
     if (lengths == steps).all():

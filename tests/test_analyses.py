@@ -55,10 +55,11 @@ def test_with_a_seed_codes_are_one_draw_from_q_and_the_callers_random_numbers_ar
     assert 0.05 < (drawn.z - means.z)[sequences.lengths == 4].std() < 0.2
 
 
-def test_the_mean_of_z_is_over_the_real_steps():
+def test_the_mean_and_the_spread_of_z_are_over_the_real_steps():
     z = torch.tensor([[1.0, 3.0, 8.0], [5.0, 9.0, 9.0]]).unsqueeze(-1)
     codes = Codes(torch.zeros(2, 1), z, np.array([3, 1]))
     assert codes.mean_z.flatten().tolist() == [4, 5]
+    assert codes.spread_z.tolist() == [[4, pytest.approx(np.std([1, 3, 8]))], [5, 0]]
 
 
 def test_reconstruction_mse_counts_every_real_pixel_once():

@@ -55,10 +55,10 @@ def found() -> probes.Probes:
 def test_every_factor_and_the_combined_motion_is_read_from_every_code(found):
     names = ["colour", "turn", "speed", "turn x speed"]
     assert [(line.factor, line.code) for line in found.probes] == [
-        (name, code) for code in ("f", "mean_z", "z_t") for name in names
+        (name, code) for code in ("f", "mean_z", "spread_z", "z_t") for name in names
     ]
     roles = [line.role for line in found.probes]
-    assert roles == ["static", "dynamic", "dynamic", "dynamic"] * 3
+    assert roles == ["static", "dynamic", "dynamic", "dynamic"] * 4
     assert (found.train, found.boosting_train, found.test) == (TRAIN, TRAIN, TEST)
     assert json.loads(json.dumps(asdict(found)))["probes"][0]["code"] == "f"
 
@@ -100,6 +100,19 @@ def test_leakages_are_means_over_single_factors_from_the_wrong_code(kind, found)
     assert getattr(found.dynamic_from_f, kind) == pytest.approx(expected)
 
 
+def test_how_far_a_motion_goes_is_read_from_the_spread_of_z():
+    parts, labels = [], []
+    for seed, count in enumerate((TRAIN, TEST)):
+        random = np.random.default_rng(seed)
+        labels.append(random.integers(0, 2, count))
+        z = random.normal(size=(count, 12, 3)) * (1 + 2 * labels[-1][:, None, None])
+        f, lengths = torch.zeros(count, 2), np.full(count, 12)
+        parts.append(Codes(f, torch.tensor(z - z.mean(1, keepdims=True)).float(), lengths))
+    by = lines(probe(*parts, [Target("size", "dynamic", *labels)]).probes)
+    assert by["size", "spread_z"].logistic > 0.99
+    assert by["size", "mean_z"].logistic == pytest.approx(0.5, abs=0.09)
+
+
 def test_the_floor_is_the_most_frequent_class_of_train_in_test():
     train, test = drawn(8, 0)[0], drawn(5, 1)[0]
     common = Target("a", "static", np.array([0, 1, 1, 1, 2, 2, 0, 1]), np.array([1, 0, 0, 0, 1]))
@@ -124,7 +137,7 @@ def test_unknown_classes_are_left_out_of_both_parts():
     ]
     by = lines(probe(train, test, [known[0], Target("turn", "dynamic", *hidden)]).probes)
     assert by["turn", "mean_z"].logistic > 0.99
-    assert ("colour x turn", "f") not in by and len(by) == 6  # one dynamic factor is all the motion
+    assert ("colour x turn", "f") not in by and len(by) == 8  # one dynamic factor is all the motion
     by = lines(probe(train, test, [Target("turn", "dynamic", *wrong)]).probes)
     assert by["turn", "mean_z"].logistic < 0.75
     nothing = Target("turn", "dynamic", known[1].train, np.full(TEST, -1))

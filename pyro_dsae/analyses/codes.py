@@ -33,9 +33,23 @@ class Codes:
     @property
     def mean_z(self) -> Tensor:
         """z averaged over the real steps, shape (N, dynamic_dim)."""
-        steps = np.arange(self.z.shape[1]) < self.lengths[:, None]  # (N, T)
-        weights = torch.from_numpy(steps / self.lengths[:, None]).to(self.z)
-        return (weights.unsqueeze(-1) * self.z).sum(dim=1)
+        return self._mean(self.z)
+
+    @property
+    def spread_z(self) -> Tensor:
+        """``mean_z`` and the standard deviation over the real steps, shape (N, 2 dynamic_dim).
+
+        What moves about one place all the time has its mean there, however it moves.
+        """
+        mean = self.mean_z
+        variance = self._mean((self.z - mean.unsqueeze(1)).square())
+        return torch.cat([mean, variance.sqrt()], dim=-1)
+
+    def _mean(self, values: Tensor) -> Tensor:
+        """Over the real steps, (N, T, D) to (N, D)."""
+        steps = np.arange(values.shape[1]) < self.lengths[:, None]  # (N, T)
+        weights = torch.from_numpy(steps / self.lengths[:, None]).to(values)
+        return (weights.unsqueeze(-1) * values).sum(dim=1)
 
 
 def device_of(module: nn.Module) -> torch.device:

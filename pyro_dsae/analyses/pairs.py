@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from pyro_dsae.sequences import numbered
+
 
 def all_pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
     """The indices a < b of all pairs of ``count`` sequences, both (P,)."""
@@ -29,11 +31,6 @@ def cosines(codes: Tensor, lengths: np.ndarray | None = None) -> np.ndarray:
     squares = np.square(codes).sum(axis=-1) @ steps.T.astype(codes.dtype)
     norms = np.sqrt(squares * squares.T)  # squares: of row's codes over column's steps
     return flat @ flat.T / np.maximum(norms, np.finfo(codes.dtype).tiny)
-
-
-def numbered(labels: np.ndarray) -> np.ndarray:
-    """The number of each distinct row, (N, k) to (N,)."""
-    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def same(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from pyro_dsae.analyses.codes import BATCH, device_of, encode
-from pyro_dsae.analyses.pairs import numbered
 from pyro_dsae.analyses.reconstruct import frame_errors, psnr, reconstruction_mse
 from pyro_dsae.model import DSAE
-from pyro_dsae.sequences import Sequences, to_float
+from pyro_dsae.sequences import Sequences, numbered, to_float
 
 Render = Callable[[np.ndarray], np.ndarray]  # labels (N, n_factors) to uint8 (N, T, H, W, C)
 

@@ -23,9 +23,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pyro_dsae.analyses.codes import Codes, encode
-from pyro_dsae.analyses.pairs import numbered
 from pyro_dsae.model import DSAE
-from pyro_dsae.sequences import Sequences
+from pyro_dsae.sequences import Sequences, numbered
 
 BOOSTED = 3000  # train sequences of gradient boosting
 TREES = 200  # of gradient boosting, over all classes
@@ -61,7 +60,8 @@ class Probe:
     Args:
         factor: its name; the combined motion has the names of all dynamic factors, joined by " x ".
         role: "static" or "dynamic".
-        code: "f", "mean_z" (over the steps of a sequence) or "z_t" (a single step).
+        code: "f", "mean_z" (over the steps of a sequence), "spread_z" (the standard deviation over
+            the steps as well) or "z_t" (a single step).
         floor: accuracy of the class that is most frequent in train.
         logistic: of logistic regression.
         boosting: of gradient boosting.
@@ -137,7 +137,7 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
     order = np.random.default_rng(seed).permutation(len(train.f))
     found = []
     for code, (x, rows), (test_x, test_rows) in zip(
-        ("f", "mean_z", "z_t"), _inputs(train, seed), _inputs(test), strict=True
+        ("f", "mean_z", "spread_z", "z_t"), _inputs(train, seed), _inputs(test), strict=True
     ):
         for target in [*single, *together]:
             y, test_y = target.train[rows], target.test[test_rows]
@@ -158,7 +158,7 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
 
 
 def _inputs(codes: Codes, seed: int | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For f, mean z and z_t: the inputs (n, D) and the sequence of each, (n,).
+    """For each code: the inputs (n, D) and the sequence of each, (n,).
 
     With a ``seed``, z_t is one random step of each sequence, in order; without, all real steps.
     """
@@ -171,6 +171,7 @@ def _inputs(codes: Codes, seed: int | None = None) -> list[tuple[np.ndarray, np.
     return [
         (codes.f.cpu().numpy(), every),
         (codes.mean_z.cpu().numpy(), every),
+        (codes.spread_z.cpu().numpy(), every),
         (z[rows, steps], rows),
     ]
 
