@@ -58,9 +58,15 @@ def read(plan: Plan) -> list[Result]:
         ) from None
 
 
-def write(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[str]) -> None:
-    """Write the page and its single figures."""
-    entries = [dataclasses.asdict(result) for result in results]
+def write(
+    results: Sequence[Result],
+    others: Sequence[Result],
+    study: Study,
+    plan: Plan,
+    failed: Sequence[str],
+) -> None:
+    """Write the page of ``results``, and the single figures of these and ``others``."""
+    entries = [dataclasses.asdict(result) for result in [*results, *others]]
     write_whole(plan.single, (json.dumps(entries, indent=1) + "\n").encode())
     write_whole(plan.out, _page(results, study, plan, failed).encode())
 

@@ -171,7 +171,7 @@ def carry_out(study: Study, plan: Plan) -> None:
         failed += run_all([job for job in evaluations if job], plan.jobs, THREADS, lock)
     known |= {run.name: run.result(study, plan.part, judges) for run in finished}
     measured = [known[run.name] for run in runs if run.name in known]
-    results.write(measured, study, plan, failed)
+    results.write(measured, [of for of in earlier if of.seed >= plan.seeds], study, plan, failed)
     click.echo(plan.out)
     if failed:
         raise click.ClickException("\n".join(failed))

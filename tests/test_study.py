@@ -239,6 +239,17 @@ def test_figures_beside_the_page_stand_in_for_runs_that_are_gone(carry_out, star
     assert page == whole.replace("(page.json)", "(kept.json)").replace("[page.json]", "[kept.json]")
 
 
+def test_a_page_of_fewer_seeds_keeps_the_figures_of_the_others(carry_out, started, tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "kept.md"
+    page = carry_out(runs, out=out)
+    assert carry_out(runs, seeds=1, out=out) != page
+    single = json.loads(out.with_suffix(".json").read_text())
+    assert [(run["cell"], run["seed"]) for run in single] == [
+        (cell, seed) for seed in range(2) for cell in ("one", "two")
+    ]
+    assert carry_out(tmp_path / "nowhere", out=out) == page and len(started) == 8
+
+
 @pytest.mark.parametrize(
     "change",
     [
