@@ -1,4 +1,4 @@
-"""The presets ``small`` and ``bottleneck`` on three data sets.
+"""The presets ``small``, ``bottleneck`` and ``pairs`` on three data sets.
 
 python benchmarks/recipe_study.py sprites.h5 shapes.h5 toy.h5 runs/recipe docs/recipe_results.md
 """
@@ -17,8 +17,9 @@ from study import carry_out
 ABOUT = """\
 The preset `small` where a view hides all that is appearance, and `bottleneck` where none does: on
 Sprites with no view at all, and on moving shapes, whose size and outline a change of colours leaves
-as they are. A swap is the appearance of one sequence in the motion of another; a ratio of 1 says
-that it is as near to its true sequence as a reconstruction is to the original."""
+as they are. The preset `pairs` is told who is who, and that alone. A swap is the appearance of one
+sequence in the motion of another; a ratio of 1 says that it is as near to its true sequence as a
+reconstruction is to the original."""
 
 # A view hides the colours here, so that f is needed for less: it is dropped less often.
 MOVING_SHAPES = {
@@ -59,6 +60,7 @@ def main(sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path, **p
     cells = [
         Cell("small", sprites, judge=judge),
         Cell("bottleneck", sprites, preset="bottleneck", judge=judge, share=0.5),
+        Cell("pairs", sprites, preset="pairs", judge=judge, share=0.5),
         Cell(
             "bottleneck-moving-shapes",
             moving_shapes,

@@ -19,6 +19,8 @@ _SMALL = {
         "channels": (16, 32, 64, 128),
         "code_dim": 256,
         "hidden_dim": 128,
+        "shared_encoder": False,
+        "batch_norm": False,  # grounds of many colours make the statistics of a batch noise
     },
     # Many cheap steps learn faster than few good ones.
     "training": {"batch_size": 8, "learning_rate": 2e-3},
@@ -30,8 +32,6 @@ _RECIPE = {
         "prior": "lstm",
         "static_dropout": 0.5,
         "dynamic_view": "colour",
-        "shared_encoder": False,
-        "batch_norm": False,  # grounds of many colours make the statistics of a batch noise
     },
     "training": {"kl_f_growth": 4.0, "kl_z_weight": 2.0, "static_dropout_until": 0.4},
 }
@@ -42,7 +42,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     # The paper's size by the recipe. Not trained to the end yet.
     "gpu": {
-        "model": {**_PAPER_SIZES, **_RECIPE["model"]},
+        "model": {**_SMALL["model"], **_PAPER_SIZES, **_RECIPE["model"]},
         "training": {
             "epochs": 50,
             "batch_size": 16,
@@ -63,8 +63,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "prior": "standard",
             "static_dropout": 0.98,
             "dynamic_view": "none",
-            "shared_encoder": False,
-            "batch_norm": False,
         },
         "training": {
             "epochs": 15,
@@ -74,6 +72,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "free_bits": 6.0,
             "static_dropout_until": 0.6,
         },
+    },
+    # The same for data that say who is who: f comes from another sequence of the same one, and has
+    # no motion to tell; z is so dear that what f can say stays there.
+    "pairs": {
+        "model": {**_SMALL["model"], "prior": "lstm", "static_view": "partner"},
+        "training": {"epochs": 10, **_SMALL["training"], "kl_z_weight": 8.0},
     },
     # Vectors in units of their spread. The weights keep in f what both codes could carry.
     "series": {

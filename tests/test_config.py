@@ -42,7 +42,7 @@ def test_a_bad_option_is_named_with_its_remedy(options, message):
 
 def test_an_unknown_preset_is_refused_by_name():
     with pytest.raises(
-        ConfigError, match="preset is 'huge'.*paper, gpu, small, bottleneck, series"
+        ConfigError, match="preset is 'huge'.*paper, gpu, small, bottleneck, pairs, series"
     ):
         ModelConfig.preset("huge")
 

@@ -49,7 +49,7 @@ MODULES = tuple(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 def benchmark(monkeypatch):
     """Imports a module of benchmarks/ as running one would; its presets are tiny meanwhile."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    for name in ("small", "bottleneck"):
+    for name in ("small", "bottleneck", "pairs"):
         monkeypatch.setitem(PRESETS, name, TINY)
     yield importlib.import_module
     for name in MODULES:
@@ -410,7 +410,7 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         f"{value} ± {0:.{max(0, len(value) - 2)}f}"
         for value in "0.00200 0.00300 1.500 0.750 0.625 0.900 0.250 0.250 0.200 0".split()
     ]
-    assert found["bottleneck"] == found["small"]
+    assert found["bottleneck"] == found["pairs"] == found["small"]
     for name in ("bottleneck-moving-shapes", "small-toy-sprites"):
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—", "0 ± 0"]
     config = load(tmp_path / "runs" / "bottleneck-moving-shapes" / "seed-0").config
