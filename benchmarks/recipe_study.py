@@ -59,7 +59,7 @@ def main(sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path, **p
     """Train and evaluate the recipes on three prepared files, in RUNS; write the page OUT."""
     cells = [
         Cell("small", sprites, judge=judge),
-        Cell("bottleneck", sprites, preset="bottleneck", judge=judge, share=0.5),
+        Cell("bottleneck", sprites, preset="bottleneck", judge=judge, share=0.6),
         Cell("pairs", sprites, preset="pairs", judge=judge, share=0.5),
         Cell(
             "bottleneck-moving-shapes",

@@ -70,7 +70,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "kl_f_weight": 10.0,
             "kl_z_weight": 200.0,
             "free_bits": 6.0,
-            "static_dropout_until": 0.6,
+            "static_dropout_until": 0.8,
         },
     },
     # The same for data that say who is who: f comes from another sequence of the same one, and has
