@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from columns import EXACT, JUDGED_SWAPS, Column, at
+from columns import EXACT, JUDGED_SWAPS, ORIGIN, Column, at
 from design import Cell, Study, Table
 from plan import Plan, judge_option, plan_options
 from pyro_dsae.analyses.codes import device_of
@@ -66,6 +66,11 @@ NATS = tuple(
 )
 TABLES = (
     Table("Swaps: exact scores beside the judge", (*EXACT, *JUDGED_SWAPS)),
+    Table(
+        "Whose action and direction a swap shows",
+        ORIGIN,
+        about="By its nearest true sequence of A's appearance, of the pairs that differ in it.",
+    ),
     Table(
         "Where each factor sits, in nats",
         NATS,

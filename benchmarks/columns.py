@@ -8,6 +8,8 @@ from typing import Any
 
 from pyro_dsae.evaluation.judge import MOTION
 
+Figure = Callable[[Mapping[str, Any]], float | None]  # of the figures of a section
+
 
 @dataclass(frozen=True)
 class Column:
@@ -16,13 +18,13 @@ class Column:
     Args:
         head: what it is, in words.
         section: of ``evaluation.json``, or ``training`` for what a run's metrics say.
-        figure: takes it from the section's figures.
+        figure: takes it from the section's figures; None where there is none.
         digits: its format.
     """
 
     head: str
     section: str
-    figure: Callable[[Mapping[str, Any]], float]
+    figure: Figure
     digits: str = ".3f"
 
     def of(self, sections: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -31,21 +33,25 @@ class Column:
         return None if "missing" in figures else self.figure(figures)
 
 
-def at(*path: str) -> Callable[[Mapping[str, Any]], float]:
-    """The figure at the end of a path through dictionaries."""
-    return lambda figures: reduce(lambda found, key: found[key], path, figures)
+def at(*path: str) -> Figure:
+    """The figure at the end of a path through dictionaries; None where one of them is missing."""
+
+    def follow(found: Any, key: str) -> Any:
+        return None if found is None or "missing" in found else found[key]
+
+    return lambda figures: reduce(follow, path, figures)
 
 
-def attributes(row: str, side: str) -> Callable[[Mapping[str, Any]], float]:
+def attributes(row: str, side: str) -> Figure:
     """The mean accuracy of the attributes in a row of the judge's, "on" target or "off" it."""
     return lambda figures: fmean(
         spread["mean"] for head, spread in figures[row][side].items() if head != MOTION
     )
 
 
-def percent(figure: Callable[[Mapping[str, Any]], float]) -> Callable[[Mapping[str, Any]], float]:
+def percent(figure: Figure) -> Figure:
     """A fraction in per cent."""
-    return lambda figures: 100 * figure(figures)
+    return lambda figures: None if (found := figure(figures)) is None else 100 * found
 
 
 EXACT: Sequence[Column] = (
@@ -54,6 +60,11 @@ EXACT: Sequence[Column] = (
     Column("swap ratio", "exact", at("swap_ratio")),
     Column("near_B", "exact", at("near_B")),
     Column("exact retrieval", "exact", at("retrieval", "top_1")),
+)
+ORIGIN: Sequence[Column] = tuple(  # of sprites
+    Column(f"{factor} from {end}", "exact", at("factors", factor, f"from_{end}"))
+    for factor in ("action", "direction")
+    for end in "BA"
 )
 JUDGED_SWAPS: Sequence[Column] = (
     Column("judge: motion of the swap", "judge", at("swap", "on", MOTION, "mean")),
@@ -84,5 +95,6 @@ BOUND: Sequence[Column] = tuple(
         "KL_z": "kl_z",
         "active units of f": "active_f",
         "active units of z": "active_z",
+        "importance weights add": "gain",
     }.items()
 )

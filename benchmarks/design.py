@@ -92,6 +92,21 @@ class Study:
         needed = dict.fromkeys(column.section for t in self.tables for column in t.columns)
         return [section for section in needed if section != TRAINING]
 
+    def readable(self, sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The sections of an evaluation that have all figures which the tables show of them.
+
+        One of an earlier release may lack some.
+        """
+        found = []
+        for name in sections:
+            try:
+                for column in (c for t in self.tables for c in t.columns if c.section == name):
+                    column.of(sections)
+            except KeyError:
+                continue
+            found.append(name)
+        return found
+
     def heads(self, cell: Cell) -> dict[str, list[str]]:
         """The columns that show a cell, by the title of their table."""
         return {t.title: [of.head for of in t.columns] for t in self.tables if t.shows(cell)}

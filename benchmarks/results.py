@@ -23,7 +23,7 @@ class Result:
     Args:
         part: of the data, that it was measured on.
         settings: of its model and training.
-        data: its name and the hash of its content.
+        data: its name, the hash of its content, and how many sequences of the part were measured.
         epochs: what it reached.
         trained, evaluated: how, in words; more than one where it was resumed.
         judge: how often its judge is right, in words; None for no judge.
@@ -34,7 +34,7 @@ class Result:
     seed: int
     part: str
     settings: Mapping[str, Mapping[str, Any]]
-    data: Mapping[str, str]
+    data: Mapping[str, str | int]
     epochs: int
     weights_sha256: str
     trained: Sequence[str]
@@ -87,7 +87,11 @@ def _page(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[
         lines += [shown.about, ""] if shown.about else []
     unit, budget = plan.budget
     made = [
-        *(f"{of.data['name']}: content sha256 {of.data['content_sha256']}" for of in results),
+        *(
+            f"{of.data['name']}: content sha256 {of.data['content_sha256']}, measured on "
+            f"{of.data['sequences']:,} sequences"
+            for of in results
+        ),
         *(result.judge for result in results if result.judge),
         *(f"trained: {how}" for result in results for how in result.trained),
         *(f"evaluated: {how}" for result in results for how in result.evaluated),

@@ -79,16 +79,25 @@ class Run:
             return len(state["history"]) >= training["epochs"]
         return state["step"] == 0 and state["seconds"] >= 60 * training["minutes"]
 
-    def figures(self, part: str) -> dict[str, dict[str, Any]]:
-        """What was measured of its weights on a part, by section."""
+    def measured(self, study: Study, part: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        """How many sequences of a part its weights were measured on, and the figures by section:
+        of those that have all which the tables show.
+
+        Raises TrainingError when the file of it is damaged.
+        """
         file = self.folder / EVALUATION
         if not file.exists():
-            return {}
-        report, data = json.loads(file.read_text()), self.settings["data"]["content_sha256"]
-        of = report["weights_sha256"], report["data"]["content_sha256"], report["data"]["part"]
+            return 0, {}
+        try:
+            report, data = json.loads(file.read_text()), self.settings["data"]["content_sha256"]
+            of = report["weights_sha256"], report["data"]["content_sha256"], report["data"]["part"]
+            sequences = report["data"]["sequences"]
+            held = {name: made["figures"] for name, made in report["sections"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise TrainingError(f"{file}: is damaged; remove it") from None
         if of != (weights_sha256(self.folder), data, part):
-            return {}
-        return {name: made["figures"] for name, made in report["sections"].items()}
+            return 0, {}
+        return sequences, {name: held[name] for name in study.readable(held)}
 
     def result(self, study: Study, part: str, judges: Mapping[Path, str]) -> Result:
         """What the study's tables show of it, once it is finished."""
@@ -96,13 +105,15 @@ class Run:
         speed = median(epoch["sequences_per_second"] for epoch in metrics)
         seconds = RunFolder(self.folder, self.settings).restore()["seconds"]
         training = {"sequences_per_second": speed, "minutes": seconds / 60}
-        sections = {TRAINING: training, **self.figures(part)}
+        sequences, figures = self.measured(study, part)
+        sections = {TRAINING: training, **figures}
+        data = {key: self.settings["data"][key] for key in ("name", "content_sha256")}
         return Result(
             cell=self.cell.name,
             seed=self.seed,
             part=part,
             settings={name: self.settings[name] for name in CONFIGS},
-            data={key: self.settings["data"][key] for key in ("name", "content_sha256")},
+            data={**data, "sequences": sequences},
             epochs=len(metrics),
             weights_sha256=weights_sha256(self.folder),
             **self.record(),
@@ -159,11 +170,15 @@ def carry_out(study: Study, plan: Plan) -> None:
         }
         here = [run for run in runs if run.name not in known]
         left = [run for run in here if not run.finished]
+        for run in here:
+            run.measured(study, plan.part)  # refuses a damaged one before the work
     except (ConfigError, DataError, TrainingError) as error:
         raise click.ClickException(str(error)) from None
     for name in known:
         click.echo(f"{name}: as {plan.single} has it", err=True)
     with alone(plan.runs) as lock:
+        if not plan.out.parent.is_dir():
+            raise click.ClickException(f"{plan.out.parent}: no such folder; make it first")
         judges, failed = _judges(here, plan, lock)
         failed += run_all([_training(run, plan) for run in left], plan.jobs, THREADS, lock)
         finished = [run for run in here if run.finished]
@@ -244,7 +259,7 @@ def _judges(runs: Sequence[Run], plan: Plan, lock: int) -> tuple[dict[Path, str]
 
 def _evaluation(run: Run, study: Study, plan: Plan, judges: Mapping[Path, str]) -> Job | None:
     """Measure what is missing of a run; None where nothing is."""
-    judged, held = run.cell.judge in judges, run.figures(plan.part)
+    judged, held = run.cell.judge in judges, run.measured(study, plan.part)[1]
     missing = [s for s in study.sections if s not in held and (s not in JUDGED or judged)]
     if not missing:
         return None

@@ -18,8 +18,8 @@ from pyro_dsae import ConfigError
 from pyro_dsae.analyses.codes import encode
 from pyro_dsae.analyses.similarity import similarity
 from pyro_dsae.cli import options
-from pyro_dsae.datasets import DataError, renderer
-from pyro_dsae.evaluation import report
+from pyro_dsae.datasets import Factor, NotRenderableError, renderer
+from pyro_dsae.evaluation import UnmeasurableError, report
 from pyro_dsae.evaluation.bound import bound_scores
 from pyro_dsae.evaluation.exact import exact_scores
 from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, load_judge
@@ -44,7 +44,10 @@ def _exact(opened: options.Run, seed: int) -> dict[str, Any]:
 def _similarity(opened: options.Run, seed: int) -> dict[str, Any]:
     """Cosines of the codes of all pairs."""
     labels = opened.labels("static"), opened.labels("dynamic")
-    found = asdict(similarity(encode(opened.dsae, opened.sequences), *labels, seed))
+    try:
+        found = asdict(similarity(encode(opened.dsae, opened.sequences), *labels, seed))
+    except ConfigError as error:  # of a part without any pair
+        raise UnmeasurableError(str(error)) from None
     strata = {}
     for stratum in found["strata"]:
         who, what = (
@@ -63,16 +66,14 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     from pyro_dsae.evaluation.probes import Target, draw_parts, probe
 
     file, dsae = opened.file, opened.dsae
-    factors = [factor for factor in file.factors if factor.classes]
-    if factors and opened.part == "train":
-        raise DataError(f"{file.path}: probes are fitted on train; score another part")
-    verified = asdict(verification(encode(dsae, opened.sequences), opened.labels("static")))
-    if not factors:
-        missing = {"missing": f"{file.path}: has no factors with classes"}
+    who = opened.labels("static"), list(opened.classes("static"))
+    verified = asdict(verification(encode(dsae, opened.sequences), *who))
+    try:
+        factors, scheme, *rows = _probed(opened)
+    except UnmeasurableError as error:
+        missing = {"missing": str(error)}
         return {"probes": missing, "verification": verified, "disentanglement": missing}
     labels = file.labels([factor.name for factor in factors])
-    static = [n for n, factor in enumerate(factors) if factor.role == "static"]
-    scheme, *rows = _probed(opened, labels[:, static])
     fitted, scored = (labels[part] for part in rows)
     standard = opened.sequences.standard
     train, drawn = draw_parts(dsae, *(file.take(part, standard=standard) for part in rows), seed)
@@ -80,34 +81,50 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
         Target(factor.name, factor.role, fitted[:, n], scored[:, n])
         for n, factor in enumerate(factors)
     ]
-    probes = {"split": scheme, **asdict(probe(train, drawn, targets, seed))}
-    probes["accuracy"] = {
-        f"{row.pop('role')} {row.pop('factor')} from {row.pop('code')}": row
-        for row in probes.pop("probes")
-    }
+
+    def probes() -> dict[str, Any]:
+        found = {"split": scheme, **asdict(probe(train, drawn, targets, seed))}
+        found["accuracy"] = {
+            f"{row.pop('role')} {row.pop('factor')} from {row.pop('code')}": row
+            for row in found.pop("probes")
+        }
+        return found
+
     return {
-        "probes": probes,
+        "probes": _measured(probes),
         "verification": verified,
         "disentanglement": _measured(lambda: asdict(disentanglement(drawn, scored, seed))),
     }
 
 
-def _probed(opened: options.Run, static: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
-    """The split of the probes, and the rows they are fitted on and scored on.
+def _probed(opened: options.Run) -> tuple[list[Factor], str, np.ndarray, np.ndarray]:
+    """The factors that have classes, and the split of the probes: its name, and the rows that they
+    are fitted on and scored on.
 
     Who is in no train sequence cannot be told by a probe that is fitted on these. Where the split
     is by group, the probes are fitted and scored within the groups of the part instead.
+    Raises UnmeasurableError without factors, and without other sequences to fit on.
     """
     file, rows = opened.file, opened.rows
-    train = np.setdiff1d(file.split("train"), rows)  # a validation part is of train
+    factors = [factor for factor in file.factors if factor.classes]
+    if not factors:
+        raise UnmeasurableError(f"{file.path}: has no factors with classes")
+    fitted = file.split("train") if "train" in file.splits.get("official", ()) else []
+    train = np.setdiff1d(fitted, rows)  # a validation part is of train
+    if not train.size:
+        raise UnmeasurableError(
+            f"{file.path}: probes are fitted on train, of which part {opened.part} leaves nothing; "
+            "score another part"
+        )
+    static = file.labels([factor.name for factor in factors if factor.role == "static"])
     unseen = any(set(column[rows]) - set(column[train]) for column in static.T)
     if unseen and "within-group" in file.splits:
         early, late = (
             np.intersect1d(rows, file.split(part, "within-group")) for part in ("train", "test")
         )
         if early.size and late.size:
-            return "within-group", early, late
-    return "official", train, rows
+            return factors, "within-group", early, late
+    return factors, "official", train, rows
 
 
 def _bound(opened: options.Run, seed: int) -> dict[str, Any]:
@@ -117,23 +134,30 @@ def _bound(opened: options.Run, seed: int) -> dict[str, Any]:
 
 def _judged(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
     """What a judge sees in generated sequences."""
-    labels = (
-        opened.file.labels(list(names))[opened.rows]
-        for names in (judge.config.static, judge.config.dynamic)
-    )
+    labels = _labels(judge, opened)
     return asdict(judge_scores(opened.dsae, judge, opened.sequences, *labels, seed=seed))
 
 
 def _samples(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
     """How near generated sequences are to real ones in a judge's features, and how sharp."""
-    return asdict(sample_quality(opened.dsae, judge, opened.sequences, seed=seed))
+    labels = _labels(judge, opened)
+    return asdict(sample_quality(opened.dsae, judge, opened.sequences, *labels, seed=seed))
+
+
+def _labels(judge: Judge, opened: options.Run) -> tuple[np.ndarray, np.ndarray]:
+    """Of the judge's static and dynamic factors, (N, k) and (N, m)."""
+    static, dynamic = (
+        opened.file.labels(list(names))[opened.rows]
+        for names in (judge.config.static, judge.config.dynamic)
+    )
+    return static, dynamic
 
 
 def _measured(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Its figures, or a line that says why these data have none."""
     try:
         return measure(*arguments)
-    except ValueError as error:
+    except (UnmeasurableError, NotRenderableError) as error:
         return {"missing": str(error)}
 
 
@@ -220,7 +244,7 @@ def evaluate(
             },
             "sections": {},
         }
-        report.merge(run, found)  # refuses a damaged one before the work
+        found = report.merge(run, found)  # refuses a damaged one before the work
         again = ["dsae", "evaluate", run, *(["--data", data] if data else []), "--part", part]
         again += ["--seed", str(seed), "--device", str(device)]
         with tqdm(sections, file=sys.stderr, disable=None) as bar:
@@ -240,6 +264,5 @@ def evaluate(
                     "versions": versions("scikit-learn"),
                     "figures": figures,
                 }
-    found = report.merge(run, found)
-    report.write(run, found)
+                report.write(run, found)  # what is measured is kept, whatever comes next
     click.echo(json.dumps(found) if as_json else report.markdown(found), nl=as_json)

@@ -124,9 +124,9 @@ class Run:
             return self.file.labels(names)[self.rows]
         return (self.sequences.groups if role == "static" else np.arange(len(self.rows)))[:, None]
 
-    def classes(self, role: str) -> list[int]:
-        """How many classes each factor of a role has."""
-        return [len(factor.classes) for factor in factors(self.file, role)]
+    def classes(self, role: str) -> dict[str, int]:
+        """How many classes each factor of a role has, by name."""
+        return {factor.name: len(factor.classes) for factor in factors(self.file, role)}
 
     def describe(self, index: int) -> str:
         """A sequence in words: the classes of its factors, or its name where it has none."""

@@ -41,7 +41,7 @@ def similarity(
     if as_json:
         options.print_facts(facts, as_json)
         return
-    width = max(map(len, names.values()))
+    width = max(map(len, names.values()), default=1)
     click.echo(f"{'A':{width}}  {'B':{width}}  appearance  motion       cos f   cos z")
     for pair in found.table:
         kind = _kind(pair.same_appearance, pair.same_motion)

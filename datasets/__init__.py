@@ -12,7 +12,7 @@ from pyro_dsae.datasets.hdf5 import DataError, SequenceFile
 from pyro_dsae.datasets.kth import Kth
 from pyro_dsae.datasets.moving_shapes import MovingShapes
 from pyro_dsae.datasets.recordings import Progress, Recordings
-from pyro_dsae.datasets.rendering import Renderer
+from pyro_dsae.datasets.rendering import NotRenderableError, Renderer
 from pyro_dsae.datasets.source import Factor, OptionError, Source
 from pyro_dsae.datasets.sprites import Sprites
 from pyro_dsae.datasets.toy_sprites import ToySprites
@@ -27,6 +27,7 @@ __all__ = [
     "Factor",
     "Kth",
     "MovingShapes",
+    "NotRenderableError",
     "OptionError",
     "Recordings",
     "Renderer",
@@ -147,10 +148,11 @@ def renderer(file: SequenceFile) -> Renderer:
     A drawn source draws it anew, all T steps whatever the lengths in the file. A source composed
     from other files finds it in `file`, which holds every motion of each of its characters and has
     to stay open.
-    Raises DataError when the file's source is not one of SOURCES, or draws otherwise today.
+    Raises NotRenderableError when the file's source is not one of SOURCES, and another DataError
+    when it draws otherwise today.
     """
     if file.name not in SOURCES:
-        raise DataError(
+        raise NotRenderableError(
             f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
             f"that can render: {', '.join(SOURCES)}"
         )

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from pyro_dsae.sequences import Sequences, Standard, numbered
+from pyro_dsae.sequences import Sequences, Standard, known, numbered
 
 FORMAT = "pyro-dsae"
 SCHEMA_VERSION = 1
@@ -540,7 +540,7 @@ class SequenceFile:
         if not names:
             return self.groups
         labels = self.labels(names)
-        return np.where((labels < 0).any(axis=1), -1, numbered(labels))
+        return np.where(known(labels), numbered(labels), -1)
 
     def verify(self) -> None:
         """Read everything; raises DataError when it differs from what was written."""

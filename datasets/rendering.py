@@ -7,6 +7,10 @@ import numpy as np
 from pyro_dsae.datasets.hdf5 import DataError, Factor, SequenceFile
 
 
+class NotRenderableError(DataError):
+    """The source of a file has no true sequences but those in it."""
+
+
 class Renderer(ABC):
     """The true sequence of any combination of factor values.
 

@@ -225,6 +225,11 @@ class Sequences:
         return random.permutation(pairs).ravel()
 
 
+def known(labels: np.ndarray) -> np.ndarray:
+    """Whether each sequence has all its labels (N, k), of which -1 is unknown: bool (N,)."""
+    return (labels >= 0).all(axis=1)
+
+
 def numbered(labels: np.ndarray) -> np.ndarray:
     """The number of each distinct row, (N, k) to (N,)."""
     return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)

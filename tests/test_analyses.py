@@ -149,6 +149,28 @@ def test_similarity_without_a_pair_of_the_same_appearance_has_no_auroc_of_it(lab
     assert len(found.table) == 12 and len(found.strata) == 2
 
 
+def test_sequences_of_unknown_labels_are_no_pair(labelled):
+    codes, who, what = labelled
+    unknown = np.arange(len(who)) % 4 == 1
+    kept = Codes(codes.f[~unknown], codes.z[~unknown], codes.lengths[~unknown])
+    expected = similarity(kept, who[~unknown], what[~unknown])
+    hidden = np.where(unknown[:, None], -1, what)
+    found = similarity(codes, who, hidden)
+    assert (found.strata, found.auroc_motion) == (expected.strata, expected.auroc_motion)
+    assert found.auroc_appearance == similarity(codes, who, what).auroc_appearance
+    found = similarity(codes, who, np.full_like(what, -1))
+    assert found.table == found.strata == [] and found.auroc_motion is None
+
+
+def test_codes_near_nothing_have_cosines_still(labelled):
+    codes, who, what = labelled
+    tiny = Codes(1e-20 * codes.f, 1e-20 * codes.z, codes.lengths)
+    found, expected = (similarity(each, who, what) for each in (tiny, codes))
+    assert [pair.cos_z for pair in found.table] == pytest.approx(
+        [pair.cos_z for pair in expected.table], abs=1e-5
+    )
+
+
 def test_collapsed_codes_are_alike_neither_way(labelled):
     codes, who, what = labelled
     found = similarity(Codes(codes.f * 0, codes.z, codes.lengths), who, what)

@@ -8,6 +8,7 @@ from pyro.infer import Trace_ELBO
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
+from pyro_dsae.analyses.codes import encode
 from pyro_dsae.evaluation.bound import (
     active_units,
     bits_per_dimension,
@@ -94,9 +95,21 @@ def test_the_parts_of_the_elbo_count_every_sequence_and_real_step_once(dsae):
         assert active == elbo_parts(dsae, sequences)[1]
 
 
+def test_active_units_are_counted_for_f_and_for_z_over_the_real_steps(dsae, monkeypatch):
+    dsae, sequences = dsae.float().eval(), ragged()
+    codes = encode(dsae, sequences)
+    real = torch.from_numpy(np.arange(codes.z.shape[1]) < sequences.lengths[:, None])
+    variances = {"f": codes.f.var(dim=0, correction=0), "z": codes.z[real].var(dim=0, correction=0)}
+    for name, of in variances.items():
+        for threshold in (of.sort().values[:-1] * 1.01).tolist():
+            monkeypatch.setattr("pyro_dsae.evaluation.bound.ACTIVE", threshold)
+            found = elbo_parts(dsae, sequences)[1][f"active_{name}"]
+            assert found == (of > threshold).sum() > 0
+
+
 def test_a_unit_is_active_where_its_mean_varies():
-    means = torch.tensor([[0.0, 5.0, 1.0], [0.3, 5.1, 1.0], [0.0, 5.0, 1.0], [0.3, 5.1, 1.0]])
-    assert active_units(means) == 1  # variances 0.0225, 0.0025 and 0
+    means = torch.tensor([[0.0, 5.0, 1.0], [0.21, 5.19, 1.0]]).repeat(2, 1)
+    assert active_units(means) == 1  # variances 0.0110, 0.0090 and 0
     assert active_units(means * 3) == 2
 
 

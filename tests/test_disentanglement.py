@@ -127,6 +127,21 @@ def test_sap_by_hand():
     assert sap(codes, factors) == pytest.approx(((1 - 0.5) + 1) / 2, abs=0.03)
 
 
+def test_the_informativeness_is_of_sequences_that_no_forest_saw():
+    assert dci(noise(480, 6), FACTORS).informativeness < np.mean([1 / c for c in CLASSES]) + 0.1
+
+
+def test_sap_counts_every_class_alike():
+    """One of ten has the class; a unit that only knows which is frequent knows nothing."""
+    random = np.random.default_rng(3)
+    factors = (random.uniform(size=(4000, 2)) < 0.1).astype(int)
+    exact = np.hstack([factors, random.normal(size=(4000, 1))]).astype(float)
+    assert sap(exact, factors) == pytest.approx(1, abs=0.08)
+    # Means 2 apart: the best threshold is right in Phi(1) of either class, .68 above chance.
+    noisy = 2 * factors + random.normal(size=(4000, 2))
+    assert sap(noisy, factors) == pytest.approx(0.683, abs=0.08)
+
+
 def test_a_factor_copied_into_two_units_has_no_gap():
     doubled = np.hstack([FACTORS, FACTORS]).astype(float)
     assert mig(doubled, FACTORS) == 0 and sap(doubled, FACTORS) == 0

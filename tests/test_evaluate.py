@@ -12,7 +12,7 @@ from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, save
 from pyro_dsae.cli import options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import Factor, SequenceFile, ToySprites, prepare
+from pyro_dsae.datasets import DataError, Factor, SequenceFile, ToySprites, prepare
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 
 TINY = {
@@ -164,7 +164,7 @@ def test_toy_sprites_are_measured_and_shown_in_one_table(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert result.stdout == (run / "evaluation.md").read_text()
     lines = result.stdout.splitlines()
-    assert sum(line.startswith("| exact ") for line in lines) == 9 + 4 + 1
+    assert sum(line.startswith("| exact ") for line in lines) == 9 + 2 + 4 + 1
     assert any("top_1" in line for line in lines)
     found = json.loads((run / "evaluation.json").read_text())
     assert found["sections"]["exact"]["figures"]["retrieval"]["candidates"] == 12 * 9
@@ -206,7 +206,8 @@ def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(run, tmp_path):
     assert "1 factors" in codes["disentanglement"]["missing"]
     assert codes["verification"]["pairs"] == 6 and codes["probes"]["dynamic_from_f"] is None
     codes = answer(run, "--data", who, "--only", "codes", "--part", "train")["sections"]["codes"]
-    assert "fitted on train" in codes["figures"]["missing"]
+    assert "part train leaves nothing" in codes["figures"]["probes"]["missing"]
+    assert codes["figures"]["verification"]["pairs"] == 6
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(run):
@@ -227,6 +228,35 @@ def test_bad_input_is_one_line_and_leaves_nothing(run):
     (run / "evaluation.json").write_text("{")
     fails(1, ["evaluation.json: is damaged; remove it"], "--only", "similarity")
     assert (run / "evaluation.json").read_text() == "{" and not (run / "evaluation.md").exists()
+
+
+def test_an_error_on_the_way_keeps_what_is_measured_and_is_no_missing_figure(run, monkeypatch):
+    def damaged(opened, seed):
+        raise DataError("frames of sequence 3 are damaged")
+
+    monkeypatch.setitem(SECTIONS, "bound", damaged)
+    refused(dsae("evaluate", run, "--only", "similarity,bound"), 1, "sequence 3 are damaged")
+    assert list(json.loads((run / "evaluation.json").read_text())["sections"]) == ["similarity"]
+    assert "| similarity |" in (run / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize("key", ["device", "figures", "versions"])
+def test_a_section_that_lacks_something_is_damaged_before_the_work(run, key):
+    found = answer(run, "--only", "similarity")
+    del found["sections"]["similarity"][key]
+    (run / "evaluation.json").write_text(json.dumps(found))
+    refused(dsae("evaluate", run, "--only", "bound"), 1, "evaluation.json: is damaged; remove it")
+    assert json.loads((run / "evaluation.json").read_text()) == found
+
+
+def test_a_part_of_one_sequence_is_measured_as_far_as_it_goes(run, tmp_path):
+    x = np.random.default_rng(0).integers(1, 256, (2, 3, 32, 32, 3), dtype=np.uint8)
+    parts = {"train": np.arange(1), "test": np.arange(1, 2)}
+    one = write_drawings(tmp_path / "one.h5", x, np.empty((2, 0)), [], parts)
+    found = answer(run, "--data", one)["sections"]
+    assert "a pair needs two" in found["similarity"]["figures"]["missing"]
+    assert found["bound"]["figures"]["gain_error"] is None
+    assert "NaN" not in (run / "evaluation.json").read_text()
 
 
 def test_a_full_disk_leaves_the_evaluation_of_before(run, monkeypatch, little_space):

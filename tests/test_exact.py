@@ -9,9 +9,9 @@ from torch import nn
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
-from pyro_dsae.evaluation.exact import PairingError, exact_scores, match_pairs, unlike
+from pyro_dsae.evaluation.exact import Origin, PairingError, exact_scores, match_pairs, unlike
 
-CLASSES = (3, 2)  # of the two dynamic factors
+FACTORS = {"turn": 3, "speed": 2}  # classes of the dynamic factors
 STEPS = 4
 
 
@@ -25,7 +25,7 @@ def render(labels: np.ndarray) -> np.ndarray:
 
 def part(lengths: np.ndarray | None = None) -> tuple[Sequences, np.ndarray, np.ndarray]:
     """Every combination of 3 x 2 appearances and 3 x 2 motions, shuffled."""
-    labels = np.indices((3, 2, *CLASSES)).reshape(4, -1).T
+    labels = np.indices((3, 2, *FACTORS.values())).reshape(4, -1).T
     labels = np.random.default_rng(5).permutation(labels)
     lengths = np.full(len(labels), STEPS) if lengths is None else lengths
     frames = render(labels)
@@ -58,7 +58,7 @@ def truth(f, z):
 def test_a_model_that_draws_the_truth_has_ratio_1_and_shows_bs_motion(lengths):
     sequences, static, dynamic = part(lengths)
     blurred = Fake(lambda f, z: truth(f, z) + 0.01)
-    scores = exact_scores(blurred, sequences, static, dynamic, CLASSES, render)
+    scores = exact_scores(blurred, sequences, static, dynamic, FACTORS, render)
     assert scores.swap_ratio == pytest.approx(1, abs=1e-4)
     assert scores.swap_mse == pytest.approx(1e-4, rel=1e-4)
     assert scores.swap_psnr == pytest.approx(40, abs=1e-3)
@@ -66,23 +66,43 @@ def test_a_model_that_draws_the_truth_has_ratio_1_and_shows_bs_motion(lengths):
 
 
 def test_without_any_error_the_ratio_is_1():
-    scores = exact_scores(Fake(truth), *part(), CLASSES, render)
+    scores = exact_scores(Fake(truth), *part(), FACTORS, render)
     assert (scores.reconstruction_mse, scores.swap_mse, scores.swap_ratio) == (0, 0, 1)
     assert scores.reconstruction_psnr == math.inf
 
 
 def test_a_model_that_keeps_the_motion_in_f_shows_as_motion():
     # f holds the motion's brightest step; the motions are far enough apart for that.
-    scores = exact_scores(Fake(lambda f, z: f), *part(), CLASSES, render)
+    scores = exact_scores(Fake(lambda f, z: f), *part(), FACTORS, render)
     assert (scores.near_A, scores.near_B) == (1, 0) and scores.swap_ratio > 100
 
 
 def test_a_model_that_always_draws_one_motion_shows_neither():
     sequences, static, dynamic = part()
     still = Fake(lambda f, z: torch.stack([f[..., 0], torch.zeros_like(f[..., 0])], dim=-1))
-    scores = exact_scores(still, sequences, static, dynamic, CLASSES, render)
+    scores = exact_scores(still, sequences, static, dynamic, FACTORS, render)
     # Each of the 6 motions is A's as often as B's.
     assert (scores.near_B, scores.near_A) == pytest.approx((1 / 6, 1 / 6))
+
+
+def test_a_blend_says_which_factor_is_whose():
+    sequences, static, dynamic = part()
+
+    def blend(f, z):  # A's turn in B's speed
+        of_f, of_z = ((255 * code[..., 1]).round() for code in (f, z))
+        turn, speed = of_f.div(70, rounding_mode="floor"), of_z % 70
+        return torch.stack([f[..., 0], (70 * turn + speed) / 255], dim=-1)
+
+    scores = exact_scores(Fake(blend), sequences, static, dynamic, FACTORS, render)
+    differ = dynamic != dynamic[match_pairs(static, dynamic, 0)]
+    assert scores.factors == {
+        "turn": Origin(0, 1, differ[:, 0].sum()),
+        "speed": Origin(1, 0, differ[:, 1].sum()),
+    }
+    assert scores.near_A == pytest.approx((~differ[:, 1]).mean())  # the turn was all that differed
+    alike = np.hstack([dynamic[:, :1], np.zeros_like(dynamic[:, 1:])])
+    scores = exact_scores(Fake(blend), sequences, static, alike, FACTORS, render)
+    assert scores.factors["speed"] == Origin(None, None, 0)
 
 
 def test_a_motion_that_looks_like_bs_counts_as_bs():
@@ -98,7 +118,7 @@ def test_a_motion_that_looks_like_bs_counts_as_bs():
         Sequences(frames, sequences.lengths, sequences.groups),
         static,
         dynamic,
-        CLASSES,
+        FACTORS,
         alike,
     )
     assert scores.near_B == 1
@@ -115,7 +135,13 @@ def test_a_real_model_scores_what_a_slow_computation_gives(ragged):
     dsae = tiny_model().float().eval()
     sequences = Sequences(frames, lengths, np.arange(12))
     scores = exact_scores(
-        dsae, sequences, labels[:, :1], labels[:, 1:], (4,), lambda rows: bank[tuple(rows.T)], 3
+        dsae,
+        sequences,
+        labels[:, :1],
+        labels[:, 1:],
+        {"turn": 4},
+        lambda rows: bank[tuple(rows.T)],
+        3,
     )
 
     partner, squares, near = match_pairs(labels[:, :1], labels[:, 1:], 3), [[], []], {}

@@ -1,5 +1,5 @@
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ import torch
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
+from pyro_dsae.analyses.codes import encode, seeded
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, JudgeError
 from pyro_dsae.evaluation.sample_quality import (
     frechet_distance,
@@ -62,13 +63,18 @@ def test_sharpness_of_known_pictures():
     assert found.tolist() == pytest.approx([expected, expected / 4, 0, 0], abs=1e-6)
 
 
+NAMES = np.zeros((12, 1), int), np.zeros((12, 1), int)
+
+
 def part():
     x = np.random.default_rng(0).integers(0, 256, (12, 4, 16, 16, 1), np.uint8)
     return Sequences(x, np.arange(12) % 3 + 2, np.arange(12))
 
 
 @pytest.fixture
-def judge():
+def judge(monkeypatch):
+    """Untrained, and believed on the sequences for all that."""
+    monkeypatch.setattr("pyro_dsae.evaluation.judge.REQUIRED", 0.0)
     torch.manual_seed(0)
     config = JudgeConfig((1, 16, 16), {"who": 2}, {"what": 2}, (4, 4, 4, 4), 6, 5)
     judge = Judge(config).eval()
@@ -84,7 +90,7 @@ def test_a_model_that_copies_is_as_good_as_real_whatever_lies_in_the_padding(jud
     kept = iter([*[torch.rand_like(x)] * 2, x])  # samples, fixed motion, reconstructions
     monkeypatch.setattr(dsae, "decode", lambda f, z: next(kept))
     state = torch.get_rng_state()
-    found = sample_quality(dsae, judge, sequences, neighbours=2)
+    found = sample_quality(dsae, judge, sequences, *NAMES, neighbours=2)
     assert torch.equal(state, torch.get_rng_state())
     good = found.reconstructions
     assert good.frechet_distance < 1e-6 and (good.precision, good.recall) == (1, 1)
@@ -93,16 +99,44 @@ def test_a_model_that_copies_is_as_good_as_real_whatever_lies_in_the_padding(jud
     assert (found.sequences, found.neighbours) == (12, 2)
 
 
+def test_samples_have_f_and_z_of_the_prior_and_fixed_motions_f_alone(judge, monkeypatch):
+    dsae, sequences = tiny_model(frame_shape=(1, 16, 16)).float().eval(), part()
+    codes, seen, decode = encode(dsae, sequences), [], dsae.decode
+    monkeypatch.setattr(dsae, "decode", lambda f, z: seen.append((f, z)) or decode(f, z))
+    sample_quality(dsae, judge, sequences, *NAMES, seed=3, neighbours=2)
+    with seeded(3, torch.device("cpu")):
+        f, z = dsae.model.draw(12, 4)
+    expected = ((f, z), (f, codes.z), (codes.f, codes.z))
+    assert all(map(torch.equal, sum(seen, ()), sum(expected, ())))
+
+
+def test_copies_of_one_sequence_are_precise_and_recall_one(judge, monkeypatch):
+    dsae, sequences = tiny_model(frame_shape=(1, 16, 16)).float().eval(), part()
+    sequences = replace(sequences, lengths=np.full(12, 4))
+    x, _ = sequences.batch(np.arange(12), torch.device("cpu"))
+    monkeypatch.setattr(dsae, "decode", lambda f, z: x[:1].expand(12, -1, -1, -1, -1) / 2)
+    blurred = sample_quality(dsae, judge, sequences, *NAMES).samples
+    assert blurred.sharpness == pytest.approx(0.25, rel=0.1)
+    monkeypatch.setattr(dsae, "decode", lambda f, z: x[:1].expand(12, -1, -1, -1, -1))
+    copied = sample_quality(dsae, judge, sequences, *NAMES).samples
+    assert (copied.precision, copied.recall) == (1, pytest.approx(1 / 12))
+
+
 def test_the_seed_decides_what_is_drawn(judge):
     dsae = tiny_model(frame_shape=(1, 16, 16)).float().eval()
-    one, same, other = (sample_quality(dsae, judge, part(), seed) for seed in (0, 0, 1))
+    one, same, other = (sample_quality(dsae, judge, part(), *NAMES, seed) for seed in (0, 0, 1))
     assert one == same
     assert one.samples != other.samples and one.reconstructions == other.reconstructions
     assert all(math.isfinite(value) for value in asdict(one)["samples"].values())
     assert [field.name for field in fields(one.samples)][0] == "frechet_distance"
 
 
-def test_a_judge_that_is_not_believed_measures_nothing(judge):
+def test_a_judge_that_is_not_believed_measures_nothing(judge, monkeypatch):
+    monkeypatch.setattr("pyro_dsae.evaluation.judge.REQUIRED", 0.999)
+    dsae = tiny_model(frame_shape=(1, 16, 16)).float().eval()
+    either = np.arange(12)[:, None] % 2  # which it cannot know
+    with pytest.raises(JudgeError, match="names .* of the sequences to evaluate"):
+        sample_quality(dsae, judge, part(), either, NAMES[1])
     judge.accuracy = {"motion": 0.9, "who": 1.0}
     with pytest.raises(JudgeError, match="names motion right in only 90"):
-        sample_quality(tiny_model(frame_shape=(1, 16, 16)).float(), judge, part())
+        sample_quality(dsae, judge, part(), *NAMES)

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from pyro_dsae.cli.main import main
 from pyro_dsae.config import PRESETS
 from pyro_dsae.datasets import Factor, SequenceFile, series
 from pyro_dsae.evaluation.bound import BoundScores
-from pyro_dsae.evaluation.exact import ExactScores
+from pyro_dsae.evaluation.exact import ExactScores, Origin
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 from pyro_dsae.evaluation.judge_scores import Inception, JudgeScores, Row, Spread
 from pyro_dsae.evaluation.probes import Leakage, Probes
@@ -278,6 +279,25 @@ def test_a_file_that_holds_no_figures_stays_as_it_is(carry_out, started, tmp_pat
     assert started == [] and (tmp_path / "page.json").read_text() == '[{"cell": "one"}]'
 
 
+def test_a_study_refuses_what_it_could_not_write_or_read_before_the_work(
+    carry_out, started, tmp_path
+):
+    with pytest.raises(click.ClickException, match="nowhere: no such folder; make it first"):
+        carry_out(tmp_path / "runs", out=tmp_path / "nowhere" / "page.md")
+    assert started == []
+    carry_out(tmp_path / "runs", seeds=1)
+    evaluation = tmp_path / "runs" / "one" / "seed-0" / "evaluation.json"
+    report = evaluation.read_text()
+    evaluation.write_text("{}")
+    with pytest.raises(click.ClickException, match=r"evaluation.json: is damaged; remove it"):
+        carry_out(tmp_path / "runs", seeds=2)
+    assert len(started) == 4
+    # A section of a release that did not measure all of it yet is measured again.
+    evaluation.write_text(report.replace('"elbo"', '"another"'))
+    carry_out(tmp_path / "runs", seeds=1)
+    assert started[4:] == ["one seed 0 evaluated"]
+
+
 def test_a_folder_is_locked_while_a_command_that_a_study_started_is_at_work(benchmark, tmp_path):
     side_by_side = benchmark("side_by_side")
     job = side_by_side.Job("waits", ["info", "nowhere"], tmp_path / "log")
@@ -315,28 +335,38 @@ HEADS = {"motion": 9, "body": 6, "bottomwear": 6, "topwear": 6, "hair": 6}
 
 def judged() -> JudgeScores:
     """What a judge may say of sprites."""
-    motion = {"motion": Spread(0.9, 0.1)}
-    content = {head: Spread(n / 10, 0.1) for n, head in enumerate(HEADS) if n}  # mean .25
-    each = [Row(motion, content), Row(content, motion), Row(motion | content, motion | content)]
+    place = count(1)  # no two figures are equal
+
+    def motion() -> dict[str, Spread]:
+        return {"motion": Spread(0.5 + next(place) / 100, 0.1)}
+
+    def content() -> dict[str, Spread]:  # their mean goes up by .01 each time, from .01 on
+        at = 10 * next(place)
+        return {head: Spread((at + 2 * n - 5) / 1000, 0.1) for n, head in enumerate(HEADS) if n}
+
+    each = [Row(motion(), content()), Row(content(), motion())]
+    each.append(Row(motion() | content(), motion() | content()))
     spreads = (Spread(value, 0.0) for value in (0.9073, 8.384, 0.072, 2.192))
-    real, noise = Row(motion | content, {}), Row({}, motion | content)
+    seen = [Row(motion() | content(), {}) for _ in range(2)]
+    unseen = [Row({}, motion() | content()) for _ in range(2)]
     floors = {head: 1 / classes for head, classes in HEADS.items()}
-    return JudgeScores(27, 5, floors, *each, Inception(*spreads), real, real, noise, noise)
+    return JudgeScores(27, 5, floors, *each, Inception(*spreads), *seen, *unseen)
 
 
 def canned() -> dict:
     """Sections of an evaluation of sprites that take long to measure."""
-    exact = ExactScores(0.002, 27.0, 0.003, 25.2, 1.5, 0.75, 0.25, 0.0, 27)
+    origin = {"action": Origin(0.875, 0.125, 18), "direction": Origin(0.75, 0.25, 18)}
+    exact = ExactScores(0.002, 27.0, 0.003, 25.2, 1.5, 0.75, 0.25, 0.0, origin, 27)
     found = Retrieval(0.625, dict.fromkeys(["body", "action"], 0.5), 108, 27)
-    leak = Leakage(0.1, 0.2, 0.3)
+    leaks = Leakage(0.1, 0.2, 0.3), Leakage(0.4, 0.6, 0.5)
     roles = dict.fromkeys([*HEADS][1:], "static") | {"action": "dynamic", "direction": "dynamic"}
     names = [
         f"{role} {name} from {code}" for name, role in roles.items() for code in ("f", "mean_z")
     ]
     read = {name: {"nats": n / 10} for n, name in enumerate(names)}
     codes = {
-        "probes": {**asdict(Probes(81, 81, 27, [], [], leak, leak)), "accuracy": read},
-        "verification": asdict(Verification(27, 351, 108, 0.1, 0.5)),
+        "probes": {**asdict(Probes(81, 81, 27, [], [], *leaks)), "accuracy": read},
+        "verification": asdict(Verification(27, 351, 108, 0.1, 0.5, {})),
     }
     one = Quality(1.0, 0.5, 0.25, 0.9)
     bound = BoundScores(27, -105.0, -100.0, 3.0, 2.0, 4, 2, 27, 64, -104.0, 0.5, 1.0, 0.1)
@@ -391,12 +421,19 @@ def test_the_study_of_sprites_has_every_guide_and_prior_beside_the_published(
     cells = [f"{g}-{p}" for g in ("full", "factorized", "framewise") for p in ("standard", "lstm")]
     assert [name for name in rows(page) if name in cells] == cells
     first = rows(page)["full-standard"]
-    assert first == "1 1 0.00200 0.00300 1.500 0.750 0.625 0.900 0.250 0.250".split()
+    assert first == "1 1 0.00200 0.00300 1.500 0.750 0.625 0.550 0.060 0.120".split()
     assert page.count("published, not measured here") == 5 + 1
     dsvae = next(cells for name, cells in rows(page).items() if name.startswith("DSVAE"))
     assert dsvae == ["—", "—", "90.73", "8.384", "0.072", "2.192"]
     assert "| `full-standard` | 1 | 1 | 90.73 | 8.384 | 0.072 | 2.192 |" in page
-    assert "| `full-lstm` | 1 | 1 | 0.250 | 0.250 | 0.900 | 0.900 |" in page  # both sides
+    for figures in (
+        "0.020 0.030 0.540 0.570 0.080 0.590 0.100 0.630 0.140 0.650 0.160",  # both sides
+        "0.875 0.125 0.750 0.250",  # whose action and direction
+        "0.200 0.300 0.100 0.600 0.500 0.400 0.100 0.500",  # leakage and verification
+        "-105.0 -100.0 3.0 2.0 4.0 2.0 1.0",
+    ):
+        assert f"| `full-lstm` | 1 | 1 | {figures.replace(' ', ' | ')} |" in page
+    assert re.search(r"^\| collapsed \| — \| — \| 0\.", page, re.MULTILINE)
     assert not re.search(r"^\| `.*—", page, re.MULTILINE)
     assert "judge, trained on train, is right on test: motion 100.00%" in page
     with SequenceFile.open(data) as file:
@@ -408,7 +445,7 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
     found = rows(answer(benchmark("recipe_study"), *call))
     assert found["small"][2:] == [  # the last, minutes, are next to nothing
         f"{value} ± {0:.{max(0, len(value) - 2)}f}"
-        for value in "0.00200 0.00300 1.500 0.750 0.625 0.900 0.250 0.250 0.200 0".split()
+        for value in "0.00200 0.00300 1.500 0.750 0.625 0.550 0.060 0.120 0.059 0".split()
     ]
     assert found["bottleneck"] == found["pairs"] == found["small"]
     for name in ("bottleneck-moving-shapes", "small-toy-sprites"):

@@ -1,3 +1,5 @@
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,9 +53,22 @@ def test_a_collapsed_code_is_a_coin():
     assert (found.eer_f, found.eer_z) == pytest.approx((0.5, 0.5), abs=0.05)
 
 
-def test_who_is_all_labels_together():
+def test_who_is_all_labels_together_and_each_by_itself():
     labels = np.stack([WHO[:, 0] // 2, WHO[:, 0] % 2], axis=-1)
-    assert verification(codes(), labels) == verification(codes(), WHO)
+    found = verification(codes(), labels, ["who", "side"])
+    assert replace(found, factors={}) == verification(codes(), WHO)
+    for n, name in enumerate(found.factors):
+        alone = verification(codes(), labels[:, n : n + 1])
+        assert asdict(alone) == {**asdict(found.factors[name]), "factors": {}}
+    assert found.factors["who"].same_pairs == 3 * 190 > found.same_pairs
+
+
+def test_who_is_unknown_is_no_pair():
+    unknown = np.arange(60) % 7 == 0
+    one = codes(noise=1.5)
+    kept = Codes(one.f[~unknown], one.z[~unknown], one.lengths[~unknown])
+    hidden = np.where(unknown[:, None], -1, WHO)
+    assert verification(one, hidden) == verification(kept, WHO[~unknown])
 
 
 def test_without_two_of_a_kind_there_is_no_rate():

@@ -22,13 +22,13 @@ def cosines(codes: Tensor, lengths: np.ndarray | None = None) -> np.ndarray:
     Args:
         lengths: real steps of each sequence, int (N,); None where all are.
     """
-    codes = codes.cpu().numpy()
+    codes = codes.cpu().double().numpy()  # the squares of squares of small ones would be 0
     if lengths is None:
         lengths = np.full(len(codes), codes.shape[1])
     steps = np.arange(codes.shape[1]) < lengths[:, None]  # (N, T)
     codes = codes * steps[..., None]
     flat = codes.reshape(len(codes), -1)
-    squares = np.square(codes).sum(axis=-1) @ steps.T.astype(codes.dtype)
+    squares = np.square(codes).sum(axis=-1) @ steps.T
     norms = np.sqrt(squares * squares.T)  # squares: of row's codes over column's steps
     return flat @ flat.T / np.maximum(norms, np.finfo(codes.dtype).tiny)
 

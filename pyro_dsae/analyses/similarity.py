@@ -14,6 +14,7 @@ import numpy as np
 from pyro_dsae.analyses.codes import Codes
 from pyro_dsae.analyses.pairs import all_pairs, auroc, cosines, same
 from pyro_dsae.config import ConfigError
+from pyro_dsae.sequences import known
 
 TABLE = 12  # pairs that the paper shows
 
@@ -73,11 +74,12 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
 
     Args:
         codes: of the sequences.
-        static: labels of the appearance, shape (N, k).
-        dynamic: labels of the motion, shape (N, m).
+        static: labels of the appearance, int (N, k); -1 is unknown.
+        dynamic: labels of the motion, int (N, m), likewise.
         seed: of the twelve pairs.
 
-    z is compared over the steps that both sequences have.
+    z is compared over the steps that both sequences have. The strata are of sequences whose labels
+    are all known, an AUROC of those whose appearance, or motion, is.
 
     Raises ConfigError for fewer than two sequences.
     """
@@ -88,10 +90,12 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
     cos_z = cosines(codes.z, codes.lengths)[a, b]
     same_appearance = same(static, a, b)
     same_motion = same(dynamic, a, b)
+    appears, moves = (known(labels)[a] & known(labels)[b] for labels in (static, dynamic))
     strata, members = [], []
     for who in (True, False):
         for what in (True, False):
-            rows = np.flatnonzero((same_appearance == who) & (same_motion == what))
+            of_kind = (same_appearance == who) & (same_motion == what)
+            rows = np.flatnonzero(of_kind & appears & moves)
             if rows.size:
                 spreads = _spread(cos_f[rows]), _spread(cos_z[rows])
                 strata.append(Stratum(who, what, len(rows), *spreads))
@@ -106,8 +110,8 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
     return Similarity(
         table=[Pair(*(column[row].item() for column in columns)) for row in drawn],
         strata=strata,
-        auroc_appearance=auroc(cos_f, same_appearance),
-        auroc_motion=auroc(cos_z, same_motion),
+        auroc_appearance=auroc(cos_f[appears], same_appearance[appears]),
+        auroc_motion=auroc(cos_z[moves], same_motion[moves]),
     )
 
 

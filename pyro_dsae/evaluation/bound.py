@@ -45,9 +45,9 @@ class BoundScores:
         weighted_sequences: how many the importance-weighted bound is over, drawn with the seed.
         particles: its K.
         weighted_bound: L_K.
-        weighted_bound_error: its standard error over sequences.
+        weighted_bound_error: its standard error over sequences; None of a single one.
         gain: L_K - L_1 of the same sequences and draws: with a large K, the inference gap.
-        gain_error: its standard error over sequences.
+        gain_error: its standard error over sequences, likewise.
     """
 
     sequences: int
@@ -60,9 +60,9 @@ class BoundScores:
     weighted_sequences: int
     particles: int
     weighted_bound: float
-    weighted_bound_error: float
+    weighted_bound_error: float | None
     gain: float
-    gain_error: float
+    gain_error: float | None
 
 
 def bound_scores(
@@ -207,12 +207,13 @@ def bounds(
     return {k: torch.cat(values) for k, values in found.items()}
 
 
-def mean_and_error(values: Tensor) -> tuple[float, float]:
-    """The mean over sequences (N,) and its standard error.
+def mean_and_error(values: Tensor) -> tuple[float, float | None]:
+    """The mean over sequences (N,) and its standard error, None of a single one.
 
     For the gap between two bounds take their difference first: both share the spread of the data.
     """
-    return values.mean().item(), (values.std() / len(values) ** 0.5).item()
+    several = len(values) > 1
+    return values.mean().item(), (values.std() / len(values) ** 0.5).item() if several else None
 
 
 def bits_per_dimension(nats: float, dimensions: int, levels: int = 256) -> float:

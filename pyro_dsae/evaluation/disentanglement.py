@@ -2,7 +2,7 @@
 
 Every score takes codes, shape (N, D), and the classes of factors, int (N, K). It is 1 for a code
 of one unit for each factor, and near 0 where all units know as much of all factors. It raises
-ValueError where D or K is below two or a factor has one class only.
+UnmeasurableError where D or K is below two or a factor has one class only.
 
 The code of a sequence is f beside the mean of z over its steps. It is to be drawn from q: every
 estimator here looks through any scaling, and would read means that hardly differ. The modularity
@@ -20,6 +20,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
 from pyro_dsae.analyses.codes import Codes
+from pyro_dsae.evaluation import UnmeasurableError
+from pyro_dsae.sequences import known
 
 BINS = 20
 TREES = 20
@@ -87,8 +89,8 @@ def disentanglement(codes: Codes, factors: np.ndarray, seed: int = 0) -> Disenta
         seed: of the ``AT_MOST`` sequences that are taken, of the halves and of the forests.
     """
     factors = factors[:, (factors >= 0).any(axis=0)]
-    known = np.flatnonzero((factors >= 0).all(axis=1))
-    chosen = np.random.default_rng(seed).permutation(known)[:AT_MOST]
+    rows = np.flatnonzero(known(factors))
+    chosen = np.random.default_rng(seed).permutation(rows)[:AT_MOST]
     units = torch.cat([codes.f, codes.mean_z], dim=-1).cpu().numpy()[chosen]
     factors = factors[chosen]
     factors = factors[:, (factors != factors[:1]).any(axis=0)]
@@ -218,7 +220,7 @@ def sap(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> float:
 def _numbered(codes: np.ndarray, factors: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """The classes of each factor numbered from 0 without gaps, (N,), and how many there are."""
     if codes.shape[1] < 2 or factors.shape[1] < 2:
-        raise ValueError(
+        raise UnmeasurableError(
             f"there are {codes.shape[1]} units and {factors.shape[1]} factors with several "
             "classes, but the scores need two of each"
         )
@@ -226,7 +228,7 @@ def _numbered(codes: np.ndarray, factors: np.ndarray) -> list[tuple[np.ndarray, 
     for k, column in enumerate(factors.T):
         values, labels = np.unique(column, return_inverse=True)
         if len(values) < 2:
-            raise ValueError(f"factor {k} is {values[0]} in all sequences; leave it out")
+            raise UnmeasurableError(f"factor {k} is {values[0]} in all sequences; leave it out")
         found.append((labels, len(values)))
     return found
 

@@ -9,7 +9,7 @@ among all motions of A's appearance. All codes are posterior means, and all sequ
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +18,30 @@ from torch import Tensor
 
 from pyro_dsae.analyses.codes import BATCH, device_of, encode
 from pyro_dsae.analyses.reconstruct import frame_errors, psnr, reconstruction_mse
+from pyro_dsae.evaluation import UnmeasurableError
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, numbered, to_float
 
 Render = Callable[[np.ndarray], np.ndarray]  # labels (N, n_factors) to uint8 (N, T, H, W, C)
 
 
-class PairingError(ValueError):
+class PairingError(UnmeasurableError):
     """Sequences cannot be paired so that every pair differs in appearance and in motion."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose class of a dynamic factor the swaps show, where A's differs from B's.
+
+    Args:
+        from_B: fraction of the swaps whose nearest true sequence of A's appearance has B's class.
+        from_A: the same of A's.
+        pairs: how many there are; without any both are None.
+    """
+
+    from_B: float | None  # noqa: N815
+    from_A: float | None  # noqa: N815
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ class ExactScores:
         near_B: fraction of swaps whose nearest true sequence of A's appearance has B's motion.
         near_A: the same for A's own motion.
         near_other: the rest.
+        factors: the same for every dynamic factor by itself, by name.
         pairs: how many there are.
     """
 
@@ -52,6 +69,7 @@ class ExactScores:
     near_B: float  # noqa: N815
     near_A: float  # noqa: N815
     near_other: float
+    factors: dict[str, Origin]
     pairs: int
 
 
@@ -111,7 +129,7 @@ def exact_scores(
     sequences: Sequences,
     static: np.ndarray,
     dynamic: np.ndarray,
-    classes: Sequence[int],
+    factors: Mapping[str, int],
     render: Render,
     seed: int = 0,
 ) -> ExactScores:
@@ -121,7 +139,8 @@ def exact_scores(
         dsae: in eval mode, where it shall run.
         static: labels of the appearance, int (N, k).
         dynamic: labels of the motion, int (N, m).
-        classes: how many classes each of the m dynamic factors has; their product are the motions.
+        factors: how many classes each of the m dynamic factors has, by name; their product are the
+            motions.
         render: labels (n, k + m), static first, to the true sequences, uint8 (n, T, H, W, C).
         seed: of the pairs.
 
@@ -131,11 +150,14 @@ def exact_scores(
     partner = match_pairs(static, dynamic, seed)
     codes = encode(dsae, sequences)
     reconstruction = reconstruction_mse(dsae, sequences, codes)
+    classes = tuple(factors.values())
     motions = np.indices(classes).reshape(len(classes), -1).T  # (M, m)
-    own, swapped = (np.ravel_multi_index(rows.T, classes) for rows in (dynamic, dynamic[partner]))
+    swapped = dynamic[partner]
+    target = np.ravel_multi_index(swapped.T, classes)
     lengths, device = sequences.lengths[partner], device_of(dsae)
-    total, near_a, near_b = 0.0, 0, 0
-    who = numbered(static)
+    total, who = 0.0, numbered(static)
+    # Of each pair, for every factor and for the motion as a whole: whether it is A's, and B's.
+    is_a, is_b = np.zeros((2, len(sequences), len(classes) + 1), bool)
     for appearance in range(who.max() + 1):  # so that its motions are rendered once
         members = np.flatnonzero(who == appearance)
         looks = np.repeat(static[members[:1]], len(motions), axis=0)
@@ -145,34 +167,58 @@ def exact_scores(
             for steps in np.unique(lengths[rows]):
                 chosen = lengths[rows] == steps
                 found, true = swaps[torch.from_numpy(chosen).to(device), :steps], truth[:, :steps]
-                errors = frame_errors(found, true[swapped[rows][chosen]])
+                errors = frame_errors(found, true[target[rows[chosen]]])
                 total += errors.sum(dtype=torch.float64).item()
-                is_a, is_b = _whose(found, true, own[rows][chosen], swapped[rows][chosen])
-                near_a, near_b = near_a + is_a, near_b + is_b
-    swap, pairs = total / int(lengths.sum()), len(sequences)
+                nearest = _nearest(found, true)
+                for shown, labels in ((is_a, dynamic), (is_b, swapped)):
+                    shown[rows[chosen]] = _shows(nearest, motions, labels[rows[chosen]])
+    swap = total / int(lengths.sum())
+    is_a &= ~is_b  # what looks like both is right
+    near_a, near_b = (float(shown[:, -1].mean()) for shown in (is_a, is_b))
     return ExactScores(
         reconstruction_mse=reconstruction,
         reconstruction_psnr=psnr(reconstruction),
         swap_mse=swap,
         swap_psnr=psnr(swap),
         swap_ratio=_ratio(swap, reconstruction),
-        near_B=near_b / pairs,
-        near_A=near_a / pairs,
-        near_other=(pairs - near_a - near_b) / pairs,
-        pairs=pairs,
+        near_B=near_b,
+        near_A=near_a,
+        near_other=float((~is_a & ~is_b)[:, -1].mean()),
+        factors={
+            name: _origin(is_a[:, n], is_b[:, n], dynamic[:, n] != swapped[:, n])
+            for n, name in enumerate(factors)
+        },
+        pairs=len(sequences),
     )
 
 
-def _whose(swaps: Tensor, truth: Tensor, own: np.ndarray, swapped: np.ndarray) -> tuple[int, int]:
-    """How many swaps (n, ...) have A's and how many B's motion as the nearest of truth (M, ...)."""
+def _nearest(swaps: Tensor, truth: Tensor) -> np.ndarray:
+    """Which of truth (M, ...) each of the swaps (n, ...) is nearest to, bool (n, M)."""
     # Without matrix products, so that motions that look the same are exactly as far.
     distances = torch.cdist(
         swaps.flatten(1), truth.flatten(1), compute_mode="donot_use_mm_for_euclid_dist"
     )  # (n, M)
-    nearest = (distances == distances.amin(dim=1, keepdim=True)).cpu().numpy()
-    row = np.arange(len(own))
-    is_b = nearest[row, swapped]
-    return int((nearest[row, own] & ~is_b).sum()), int(is_b.sum())
+    return (distances == distances.amin(dim=1, keepdim=True)).cpu().numpy()
+
+
+def _shows(nearest: np.ndarray, motions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether one of the nearest motions has the class of each factor, and of all, (n, m + 1).
+
+    Args:
+        nearest: bool (n, M).
+        motions: labels of the motions, int (M, m).
+        labels: what is looked for, int (n, m).
+    """
+    alike = motions == labels[:, None]  # (n, M, m)
+    alike = np.concatenate([alike, alike.all(axis=2, keepdims=True)], axis=2)
+    return (alike & nearest[..., None]).any(axis=1)
+
+
+def _origin(is_a: np.ndarray, is_b: np.ndarray, differ: np.ndarray) -> Origin:
+    """Of all pairs, bool (N,) each; those that ``differ`` count."""
+    if not differ.any():
+        return Origin(None, None, 0)
+    return Origin(float(is_b[differ].mean()), float(is_a[differ].mean()), int(differ.sum()))
 
 
 def _ratio(swap: float, reconstruction: float) -> float:

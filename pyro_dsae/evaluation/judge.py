@@ -138,8 +138,12 @@ class Judge(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """The logits of every head, (B, classes), of frames and a mask as in :meth:`features`."""
-        last = self.features(x, mask)
-        return {name: head(last) for name, head in zip(self.config.heads, self.heads, strict=True)}
+        return self.named(self.features(x, mask))
+
+    def named(self, features: Tensor) -> dict[str, Tensor]:
+        """The logits of every head, (B, classes), of what the heads see."""
+        heads = zip(self.config.heads, self.heads, strict=True)
+        return {name: head(features) for name, head in heads}
 
     def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the heads see, (B, 2 hidden_dim), of frames x (B, T, C, H, W) in [0, 1].

@@ -1,7 +1,8 @@
 """What a judge sees in generated sequences: the field's table (Li & Mandt 2018, section 4.1).
 
 Each row is a way to generate, judged against the labels it should show (on target) and against
-those it should not (off target), where a disentangled model is at chance:
+those it should not (off target). There a disentangled model is at chance; the other's labels in a
+swap it shows as often as the two share them, and of the motion never:
 
     fixed_motion    decode(f ~ p(f), z_A)      A's motion stays, A's appearance goes
     fixed_content   decode(f_A, z ~ p(z))      A's appearance stays, A's motion goes
@@ -42,7 +43,7 @@ class Row:
 
     Args:
         on: against the labels that these sequences should show.
-        off: against those they should not; the floor is right.
+        off: against those they should not.
     """
 
     on: dict[str, Spread]

@@ -4,9 +4,9 @@ Static factors should be read from f alone and dynamic ones from z alone. What a
 codes drawn from q: means that hardly differ would be blown up by any scaling, so that a model whose
 q is the prior, and which says nothing, could be read. A draw shows what the decoder gets.
 
-To bound the time, gradient boosting has ``TREES`` trees and is fitted on ``BOOSTED`` sequences at
-most, and the probes of single steps are fitted on one random step of each sequence. All test
-sequences are scored, and all their steps.
+To bound the time, gradient boosting has ``TREES`` trees, or ``ROUNDS`` for each class, and is
+fitted on ``BOOSTED`` sequences at most, and the probes of single steps are fitted on one random
+step of each sequence. All test sequences are scored, and all their steps.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pyro_dsae.analyses.codes import Codes, encode
+from pyro_dsae.evaluation import UnmeasurableError
 from pyro_dsae.model import DSAE
-from pyro_dsae.sequences import Sequences, numbered
+from pyro_dsae.sequences import Sequences, known, numbered
 
 BOOSTED = 3000  # train sequences of gradient boosting
 TREES = 200  # of gradient boosting, over all classes
+ROUNDS = 20  # of it at least: a tree for each class
 ITERATIONS = 100  # of logistic regression
 
 
@@ -128,11 +130,11 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
         targets: the factors that have classes.
         seed: of the subset of the train part, of the steps and of gradient boosting.
 
-    Raises ValueError when no factor is known in both parts.
+    Raises UnmeasurableError when no factor is known in both parts.
     """
     single = [target for target in targets if target.known]
     if not single:
-        raise ValueError("no factor has a known class in both the train and the test part")
+        raise UnmeasurableError("no factor has a known class in both the train and the test part")
     together = [target for target in _combined(single) if target.known]
     order = np.random.default_rng(seed).permutation(len(train.f))
     found = []
@@ -182,7 +184,7 @@ def _combined(targets: Sequence[Target]) -> list[Target]:
     if len(dynamic) < 2:
         return []
     labels = np.stack([np.concatenate([target.train, target.test]) for target in dynamic], axis=-1)
-    numbers = np.where((labels < 0).any(axis=-1), -1, numbered(labels))
+    numbers = np.where(known(labels), numbered(labels), -1)
     count = len(dynamic[0].train)
     name = " x ".join(target.name for target in dynamic)
     return [Target(name, "dynamic", numbers[:count], numbers[count:])]
@@ -202,7 +204,9 @@ def _figures(
         logistic.fit(x, y)
     boosted = y[:BOOSTED]
     boosting = HistGradientBoostingClassifier(
-        max_iter=max(1, TREES // len(np.unique(boosted))), early_stopping=False, random_state=seed
+        max_iter=max(ROUNDS, TREES // len(np.unique(boosted))),
+        early_stopping=False,
+        random_state=seed,
     )
     boosting.fit(x[:BOOSTED], boosted)
     accuracies = (float(model.score(test_x, test_y)) for model in (logistic, boosting))

@@ -38,11 +38,13 @@ def merge(run: str | Path, report: Mapping[str, Any]) -> dict[str, Any]:
         earlier = json.loads(file.read_text())
         same = all(earlier[key] == report[key] for key in SUBJECT)
         kept = earlier["sections"] if same else {}
-        return {**report, "sections": {**kept, **report["sections"]}}
+        merged = {**report, "sections": {**kept, **report["sections"]}}
+        markdown(merged)
     except FileNotFoundError:
         return dict(report)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise TrainingError(f"{file}: is damaged; remove it") from None
+    return merged
 
 
 def write(run: str | Path, report: Mapping[str, Any]) -> None:

@@ -19,12 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_dsae.analyses.codes import batches, device_of, encode, seeded
-from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames
+from pyro_dsae.evaluation import UnmeasurableError
+from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, hits
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, length_mask
 
@@ -67,27 +69,41 @@ class SampleQuality:
 
 @torch.no_grad()
 def sample_quality(
-    dsae: DSAE, judge: Judge, sequences: Sequences, seed: int = 0, neighbours: int = NEIGHBOURS
+    dsae: DSAE,
+    judge: Judge,
+    sequences: Sequences,
+    static: np.ndarray,
+    dynamic: np.ndarray,
+    seed: int = 0,
+    neighbours: int = NEIGHBOURS,
 ) -> SampleQuality:
     """Measure what ``dsae`` generates against all ``sequences``; a sample for each, as long.
 
     Args:
         dsae: in eval mode, where it shall run.
         judge: in eval mode, there as well.
+        static: labels of the appearance, int (N, k), in the order of ``judge.config.static``.
+        dynamic: labels of the motion, int (N, m), in the order of ``judge.config.dynamic``.
         seed: of the draws. The caller's random numbers are left alone.
         neighbours: k of precision and recall.
 
-    Raises JudgeError when the judge does not fit the sequences or is below 99.9 % on a head, and
-    ValueError when there are no more sequences than neighbours.
+    Raises JudgeError when the judge does not fit the sequences or is below 99.9 % on a head, on its
+    own test part or on these, and UnmeasurableError when there are no more sequences than
+    neighbours.
     """
     check_accuracy(judge.accuracy, "its own test part")
     check_frames(judge, sequences)
+    targets = judge.config.targets(static, dynamic)
     device, lengths = device_of(dsae), sequences.lengths
     rows = batches(len(sequences))
+    real = _seen(judge, (sequences.batch(chosen, device) for chosen in rows))
+    named = judge.named(real[0].to(device)).items()
+    check_accuracy(
+        hits({name: logits.cpu() for name, logits in named}, targets), "the sequences to evaluate"
+    )
     codes = encode(dsae, sequences)
     with seeded(seed, device):
         f, z = dsae.model.draw(len(sequences), codes.z.shape[1])
-    real = _seen(judge, (sequences.batch(chosen, device) for chosen in rows))
 
     def quality(f: Tensor, z: Tensor) -> Quality:
         steps = z.shape[1]
@@ -134,11 +150,11 @@ def precision_recall(
 ) -> tuple[float, float]:
     """Improved precision and recall of features (N, D) and (M, D).
 
-    Raises ValueError when a set has no more points than ``neighbours``.
+    Raises UnmeasurableError when a set has no more points than ``neighbours``.
     """
     for points in (real, generated):
         if len(points) <= neighbours:
-            raise ValueError(
+            raise UnmeasurableError(
                 f"there are {len(points)} sequences, but {neighbours} neighbours of each are "
                 "needed; use more sequences"
             )
