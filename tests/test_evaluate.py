@@ -5,14 +5,19 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from conftest import write_drawings
-from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, save
+from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, load, save
+from pyro_dsae.analyses.codes import encode
+from pyro_dsae.cli import evaluate as command
 from pyro_dsae.cli import options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import DataError, Factor, SequenceFile, ToySprites, prepare
+from pyro_dsae.evaluation import disentanglement, probes, retrieval
+from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 
 TINY = {
@@ -169,6 +174,46 @@ def test_toy_sprites_are_measured_and_shown_in_one_table(tmp_path, monkeypatch):
     found = json.loads((run / "evaluation.json").read_text())
     assert found["sections"]["exact"]["figures"]["retrieval"]["candidates"] == 12 * 9
     assert f"{found['sections']['similarity']['figures']['auroc_motion']:.6g} |" in result.stdout
+
+
+def test_the_command_measures_what_the_library_does(run, data, monkeypatch):
+    """Pairs and draws by the seed, names of factors in the order of their labels."""
+    called = {}
+
+    def spy(name, module):
+        function = getattr(module, name)
+
+        def call(*arguments):
+            called[name] = arguments
+            return function(*arguments)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name, module in (
+        ("exact_scores", command),
+        ("nearest_of", retrieval),
+        ("probe", probes),
+        ("disentanglement", disentanglement),
+    ):
+        spy(name, module)
+    found = answer(run, "--only", "exact,codes", "--seed", 5)["sections"]
+    dsae = load(run)
+    with SequenceFile.open(data) as file:
+        train, test = (file.sequences(part) for part in ("train", "test"))
+        names = [factor.name for factor in file.factors]
+        labels = file.labels(names)[file.split("test")]
+    static, dynamic = labels[:, :4], labels[:, 4:]
+    assert called["exact_scores"][-1] == 5
+    assert list(called["exact_scores"][4]) == names[4:]
+    partner = match_pairs(static, dynamic, 5)
+    wanted = np.hstack([static, dynamic[partner]])
+    assert (called["nearest_of"][2] == wanted).all()
+    assert list(found["exact"]["figures"]["retrieval"]["factors"]) == names
+    drawn = encode(dsae, train, 10), encode(dsae, test, 11)
+    for given, expected in zip(called["probe"], drawn, strict=False):
+        assert torch.equal(given.f, expected.f) and torch.equal(given.z, expected.z)
+    given, classes, seed = called["disentanglement"]
+    assert torch.equal(given.z, drawn[1].z) and (classes == labels).all() and seed == 5
 
 
 def test_the_command_of_a_section_gives_its_figures_again(run):

@@ -13,7 +13,7 @@ from conftest import tiny_model
 from pyro_dsae import Sequences
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import JudgeConfig, JudgeError
-from pyro_dsae.evaluation.judge_scores import entropies, judge_scores
+from pyro_dsae.evaluation.judge_scores import entropies, intervention_score, judge_scores
 
 STATIC, DYNAMIC = {"colour": 3, "shape": 4}, {"action": 2, "way": 3}
 CONFIG = JudgeConfig((1, 16, 16), STATIC, DYNAMIC)
@@ -227,6 +227,25 @@ def test_the_inception_score_is_the_exponential_of_the_difference_of_the_entropi
     score, conditional, entropy = entropies(logits.double().softmax(dim=1))
     assert score == pytest.approx(math.exp(entropy - conditional), rel=1e-9)
     assert 1 < score < 9
+
+
+def test_the_intervention_score_by_hand():
+    floors = {"motion": 0.2, "who": 0.5}
+    assert intervention_score({"motion": 1, "who": 1}, {"motion": 0.2, "who": 0.5}, floors) == 1
+    # Two heads .9 and .7 right are .2 short, .3 and .5 are .05 off their floors.
+    found = intervention_score({"motion": 0.9, "who": 0.7}, {"motion": 0.3, "who": 0.5}, floors)
+    assert found == pytest.approx(1 - (0.2 + 0.05) / 2)
+
+
+@pytest.mark.parametrize(
+    ("show", "expected"),
+    # All in f: with f drawn the motion is at chance, 5/6 short, and with z drawn it is right, 5/6
+    # above its floor; of three heads each. Nothing at all: always class 0, wherever it is the one.
+    [(disentangled, 1), (static_only, 1 - (5 / 18 + 5 / 18) / 2), (collapsed, 1 - 0.75 / 2)],
+)
+def test_the_intervention_score_of_known_models(show, expected):
+    found = judge_scores(Fake(show), Oracle(), *part()).intervention
+    assert found.mean == pytest.approx(expected, abs=0.03)
 
 
 def test_a_judge_that_is_not_believed_scores_nothing():

@@ -350,7 +350,7 @@ def judged() -> JudgeScores:
     seen = [Row(motion() | content(), {}) for _ in range(2)]
     unseen = [Row({}, motion() | content()) for _ in range(2)]
     floors = {head: 1 / classes for head, classes in HEADS.items()}
-    return JudgeScores(27, 5, floors, *each, Inception(*spreads), *seen, *unseen)
+    return JudgeScores(27, 5, floors, *each, Inception(*spreads), Spread(0.95, 0.0), *seen, *unseen)
 
 
 def canned() -> dict:
@@ -427,7 +427,7 @@ def test_the_study_of_sprites_has_every_guide_and_prior_beside_the_published(
     assert dsvae == ["—", "—", "90.73", "8.384", "0.072", "2.192"]
     assert "| `full-standard` | 1 | 1 | 90.73 | 8.384 | 0.072 | 2.192 |" in page
     for figures in (
-        "0.020 0.030 0.540 0.570 0.080 0.590 0.100 0.630 0.140 0.650 0.160",  # both sides
+        "0.020 0.030 0.540 0.570 0.080 0.590 0.100 0.630 0.140 0.650 0.160 0.950",  # both sides
         "0.875 0.125 0.750 0.250",  # whose action and direction
         "0.200 0.300 0.100 0.600 0.500 0.400 0.100 0.500",  # leakage and verification
         "-105.0 -100.0 3.0 2.0 4.0 2.0 1.0",

@@ -78,6 +78,7 @@ class JudgeScores:
         floors: 1 / classes of each head.
         fixed_motion, fixed_content, swap: see the header of this module. Swaps are of one pairing.
         inception: of the fixed motions.
+        intervention: of fixed motion and fixed content together, see :func:`intervention_score`.
         real: the sequences themselves.
         reconstruction: decode(f_A, z_A).
         random: decode(f ~ p(f), z ~ p(z)) of one draw, against labels it knows nothing of.
@@ -91,6 +92,7 @@ class JudgeScores:
     fixed_content: Row
     swap: Row
     inception: Inception
+    intervention: Spread
     real: Row
     reconstruction: Row
     random: Row
@@ -156,14 +158,24 @@ def judge_scores(
     content = {name: own[name] for name in judge.config.static}
     other_motion = {MOTION: own[MOTION][partner]}
     other_content = {name: labels[partner] for name, labels in content.items()}
+    floors = {name: 1 / classes for name, classes in judge.config.heads.items()}
+    interventions = [
+        intervention_score(
+            hits(moved, motion) | hits(kept, content),
+            hits(moved, content) | hits(kept, motion),
+            floors,
+        )
+        for moved, kept in zip(motions, contents, strict=True)
+    ]
     return JudgeScores(
         sequences=count,
         repeats=repeats,
-        floors={name: 1 / classes for name, classes in judge.config.heads.items()},
+        floors=floors,
         fixed_motion=_row(motions, motion, content),
         fixed_content=_row(contents, content, motion),
         swap=_row([swaps], content | other_motion, other_content | motion),
         inception=_inception([logits[MOTION] for logits in motions], own[MOTION], random),
+        intervention=_spread(interventions),
         real=_row([real], own, {}),
         reconstruction=_row([reconstructions], own, {}),
         random=_row([noise], {}, own),
@@ -184,6 +196,26 @@ def entropies(probabilities: Tensor) -> tuple[float, float, float]:
     entropy = torch.special.entr(marginal).sum().item()
     assert math.isclose(divergence, entropy - conditional, abs_tol=1e-9)
     return math.exp(divergence), conditional, entropy
+
+
+def intervention_score(
+    on: Mapping[str, float], off: Mapping[str, float], floors: Mapping[str, float]
+) -> float:
+    """MSD-Benchmark's two-factor score of an intervention by draws from the prior, at best 1.
+
+        1 - (mean |on - 1| + mean |off - floor|) / 2
+
+    Args:
+        on: how often each head names what it should: with f drawn the motion, with z drawn the
+            static factors.
+        off: how often it names what was drawn anew, which is best at its floor.
+        floors: 1 / classes of each head.
+
+    There every dynamic factor has a head, here the motion has one.
+    """
+    wrong = np.mean([abs(accuracy - 1) for accuracy in on.values()])
+    leaked = np.mean([abs(accuracy - floors[name]) for name, accuracy in off.items()])
+    return float(1 - (wrong + leaked) / 2)
 
 
 def _inception(
