@@ -1,13 +1,20 @@
 """``dsae complete``: values hidden at random, and what the model fills in."""
 
+import io
+from pathlib import Path
+
 import click
+import numpy as np
 import torch
 
 from pyro_dsae import line_plots, plotting
+from pyro_dsae.analyses.complete import HIDDEN, completion_errors, hide
 from pyro_dsae.analyses.complete import complete as fill_in
-from pyro_dsae.analyses.complete import completion_errors, hide
+from pyro_dsae.analyses.complete import fill as fill_missing
 from pyro_dsae.analyses.spread import spread
+from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.cli import options
+from pyro_dsae.datasets.hdf5 import check_output
 
 
 @click.command()
@@ -19,10 +26,27 @@ from pyro_dsae.cli import options
     show_default=True,
     help="Fraction of the frames, or values, of each sequence to hide; never all.",
 )
+@click.option(
+    "--hide",
+    "what",
+    type=click.Choice(list(HIDDEN)),
+    default="values",
+    show_default=True,
+    help="What of a series to hide: single values, whole steps or whole channels.",
+)
+@click.option(
+    "--fill",
+    type=click.Path(),
+    help="Also write the part to this .npz file, with what is missing in the data filled in.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace that file.")
 @options.shown_option
 def complete(
     run: str,
     missing: float,
+    what: str,
+    fill: str | None,
+    overwrite: bool,
     data: str | None,
     part: str,
     sequences: int,
@@ -35,10 +59,14 @@ def complete(
     ones of the part.
 
     Beside it stand the errors of the nearest observed one before, or the first after, and of the
-    mean of those observed in the sequence.
+    mean of those observed in the sequence. The file of --fill has the arrays x, in units of the
+    data and zero after a sequence's length, observed, length and id.
     """
+    if fill is not None:
+        check_output(fill, overwrite)
     with options.open_run(run, data, part, device) as opened:
-        observed = hide(opened.sequences.observed(), missing, seed)
+        filled = None if fill is None else fill_missing(opened.dsae, opened.sequences)
+        observed = hide(opened.sequences.observed(), missing, seed, what)
         shown = opened.choose("sequences", sequences, seed)
         errors = completion_errors(opened.dsae, opened.sequences, observed)
         few = opened.dsae, opened.sequences.take(shown), observed[shown]
@@ -65,5 +93,12 @@ def complete(
             "nearest_mse": errors.nearest_mse,
             "mean_mse": errors.mean_mse,
         }
+        if filled is not None:
+            content = io.BytesIO()
+            ids = np.array([opened.file.ids[row] for row in opened.rows])
+            seen, lengths = opened.sequences.observed(), opened.sequences.lengths
+            np.savez(content, x=filled, observed=seen, length=lengths, id=ids)
+            write_whole(Path(fill), content.getvalue())
+            facts["filled"] = fill
     paths = options.write_figures(run, out, {"complete.png": plotting.png(figure)})
     options.print_facts({**facts, "figures": paths}, as_json)

@@ -108,7 +108,7 @@ def _probed(opened: options.Run) -> tuple[list[Factor], str, np.ndarray, np.ndar
     file, rows = opened.file, opened.rows
     factors = [factor for factor in file.factors if factor.classes]
     if not factors:
-        raise UnmeasurableError(f"{file.path}: has no factors with classes")
+        raise UnmeasurableError(f"{file.path}: has no factors with one class a sequence")
     fitted = file.split("train") if "train" in file.splits.get("official", ()) else []
     train = np.setdiff1d(fitted, rows)  # a validation part is of train
     if not train.size:

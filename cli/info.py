@@ -81,7 +81,8 @@ def _data(path: str) -> dict:
                 scheme: {part: len(file.split(part, scheme)) for part in parts}
                 for scheme, parts in file.splits.items()
             },
-            "factors": {factor.name: factor.role for factor in file.factors},
+            "factors": {factor.name: factor.role for factor in file.factors}
+            | {factor.name: f"{factor.role}, of each step" for factor in file.step_factors},
             "skipped": {
                 reason: facts["count"] for reason, facts in file.recipe.get("skipped", {}).items()
             },

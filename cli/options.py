@@ -219,6 +219,12 @@ def open_run(run: str, data: str | None, part: str, device: torch.device) -> Ite
                 f"{file.path}: its frames are {file.frame_shape}, but those of {run} are "
                 f"{dsae.config.frame_shape}; this run folder is from another model or data"
             )
+        standard = Standard.of(config.get("data", {}))
+        if standard and file.standard and standard.channels != file.standard.channels:
+            raise DataError(
+                f"{file.path}: its channels are {', '.join(file.standard.channels)}, but those of "
+                f"{run} are {', '.join(standard.channels)}; bring them in this order"
+            )
         parts = file.splits.get("official", ())
         if part == VALIDATION and part not in parts:
             yield Run(run, part, dsae, file, *_held_out(run, file, config))
@@ -227,7 +233,7 @@ def open_run(run: str, data: str | None, part: str, device: torch.device) -> Ite
             known = ", ".join(dict.fromkeys([*parts, VALIDATION]))
             raise ConfigError(f"part is {part!r}, but must be one of: {known}")
         # What the model was trained by, whatever another file's train part is like.
-        sequences = file.sequences(part, standard=Standard.of(config.get("data", {})))
+        sequences = file.sequences(part, standard=standard)
         yield Run(run, part, dsae, file, file.split(part), sequences)
 
 

@@ -8,9 +8,9 @@ split    optional (N,), the part of each: train, validation or test
 static_NAME, dynamic_NAME   optional (N,), the class of each; dynamic also (N, T)
 """
 
-import zipfile
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def prepare(
     n, steps = x.shape[:2]
     lengths = held.get("length", np.full(n, steps))
     hdf5.check_lengths(Path(source), lengths, n, steps)
-    ids = [*map(str, held.get("id", [f"sequence{row:05d}" for row in range(n)]))]
+    ids = held.get("id", np.array([f"sequence{row:05d}" for row in range(n)])).astype(str).tolist()
     groups = np.unique(held.get("group", np.arange(n)), return_inverse=True)[1]
     if "split" in held:
         official = parts.named(f"{source}: split", held["split"].astype(str).tolist(), groups)
@@ -95,8 +95,9 @@ def _read(source: str) -> dict[str, np.ndarray]:
     try:
         with np.load(source, allow_pickle=False) as file:
             held = {key: file[key] for key in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source}: cannot be read as .npz ({error})") from error
+    except (OSError, EOFError, TypeError, ValueError, AttributeError, BadZipFile) as error:
+        reason = "it is empty" if isinstance(error, EOFError) else error
+        raise DataError(f"{source}: cannot be read as .npz ({reason})") from error
     if "x" not in held:
         raise DataError(f"{source}: has no array x; it has {', '.join(held) or 'none'}")
     x = held["x"]
@@ -124,6 +125,8 @@ def _read(source: str) -> dict[str, np.ndarray]:
                 f"{source}: {key} has shape {values.shape}, expected "
                 f"{' or '.join(map(str, shapes))}"
             )
+        if f"static_{name}" in held and f"dynamic_{name}" in held:
+            raise DataError(f"{source}: has static_{name} and dynamic_{name}; keep one of them")
     return held
 
 

@@ -1,7 +1,7 @@
 """Frames of a video file or of a folder of pictures, one by one, in one size and colour."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,8 +12,10 @@ from PIL import Image
 from pyro_dsae.datasets.hdf5 import DataError
 from pyro_dsae.datasets.source import OptionError
 
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
-PICTURE_SUFFIXES = {".jpeg", ".jpg", ".png"}
+VIDEO_SUFFIXES = {
+    *(".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv")
+}
+PICTURE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png"}
 COLOURS = {"grey": "L", "grey-alpha": "LA", "rgb": "RGB", "rgba": "RGBA"}  # 1 to 4 channels
 CROPS = ("centre", "none")
 MULTIPLE, LARGEST = 16, 256  # of a side, in pixels: what the conv networks take
@@ -123,7 +125,7 @@ class PictureFolder:
                 with Image.open(path) as image:
                     image.load()
             except (OSError, SyntaxError, ValueError) as error:
-                raise FootageError("cannot be decoded") from error
+                raise FootageError(f"{path.name} cannot be decoded") from error
             size = size or image.size
             if image.size != size:
                 raise FootageError("not as large as the frames before")
@@ -136,8 +138,14 @@ Footage = VideoFile | PictureFolder
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder itself."""
-    return [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+    """The pictures that lie in a folder itself, but for hidden files."""
+    return [path for path in folder.iterdir() if visible(path, PICTURE_SUFFIXES)]
+
+
+def visible(path: Path, suffixes: Collection[str]) -> bool:
+    """Whether a file has one of these suffixes and is not hidden, as the copies that systems make
+    of attributes are."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:

@@ -129,6 +129,9 @@ def write(
             f"{path}: labels have shape {labels.shape}, expected ({len(ids)}, {len(factors)}) for "
             f"{len(ids)} ids and {len(factors)} factors, with at least one id"
         )
+    for named in (*factors, *step_factors):
+        if named.name in ("", ".", "..") or "/" in named.name or "\0" in named.name:
+            raise DataError(f"{path}: a factor cannot be named {named.name!r}; rename it")
     columns = [
         _column(f"{path}", factor, column) for factor, column in zip(factors, labels.T, strict=True)
     ]
@@ -725,6 +728,8 @@ def _check_ids(path: Path, ids: Sequence[str]) -> None:
     for name in ids:
         if name in seen:
             raise DataError(f"{path}: id {name!r} occurs twice; ids must be unique")
+        if "\0" in name:
+            raise DataError(f"{path}: id {name!r} holds a NUL, which no name can; rename it")
         seen.add(name)
 
 

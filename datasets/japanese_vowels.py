@@ -61,11 +61,11 @@ def _read(path: Path) -> list[tuple[str, np.ndarray]]:
     found = []
     try:
         _, _, data = path.read_text().partition("@data\n")
-        for line in data.splitlines():
+        for line in filter(None, map(str.strip, data.splitlines())):
             *channels, speaker = line.split(":")
             values = np.array([channel.split(",") for channel in channels], float).T
-            if values.shape[1] != len(CHANNELS):
-                raise ValueError(f"{values.shape[1]} channels")
+            if values.shape[1:] != (len(CHANNELS),):
+                raise ValueError(f"{len(channels)} channels")
             found.append((speaker.strip(), values))
     except ValueError as error:
         raise DataError(

@@ -32,7 +32,7 @@ def prepare(out: Path, *, source: str, overwrite: bool = False) -> Path:
     try:
         with h5py.File(source, "r") as file:
             return _prepare(out, source, file, overwrite)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         reason = " ".join(str(error).split())
@@ -67,16 +67,24 @@ def _prepare(out: Path, source: str, file: h5py.File, overwrite: bool) -> Path:
     }
     if data.ndim == 3:
         channels = [f"channel {d}" for d in range(data.shape[2])]
-        return series.write(out, [row[:] for row in data], channels=channels, **about)
+        return series.write(out, [*_rows(source, data)], channels=channels, **about)
     if data.ndim != 5 or data.dtype != np.uint8:
         raise ValueError(f"data is {data.dtype} {data.shape}")
     first = data.shape[2] in PICTURES and data.shape[4] not in PICTURES
 
-    def blocks() -> Iterator[np.ndarray]:
-        for n in range(len(data)):
-            yield np.moveaxis(data[n : n + 1], 2, -1) if first else data[n : n + 1]
+    frames = _rows(source, data)
+    blocks = ((np.moveaxis(row, 1, -1) if first else row)[None] for row in frames)
+    return hdf5.write(out, blocks, **about)
 
-    return hdf5.write(out, blocks(), **about)
+
+def _rows(source: str, data: h5py.Dataset) -> Iterator[np.ndarray]:
+    """One sequence after the other; what cannot be read is no fault of the output."""
+    for n in range(len(data)):
+        try:
+            row = data[n]
+        except OSError as error:
+            raise DataError(f"{source}: sequence {n} cannot be read ({error})") from error
+        yield row
 
 
 def export(file: SequenceFile, out: str | Path, overwrite: bool = False) -> Path:

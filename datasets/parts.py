@@ -17,6 +17,8 @@ def drawn(groups: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarra
     Raises OptionError unless both get a group, and for a seed that is none.
     """
     check_seed(seed)
+    if not 0 < fraction < 1:
+        raise OptionError(f"test-fraction is {fraction}, but must be between 0 and 1")
     names = np.random.default_rng(seed).permutation(np.unique(groups))
     count = round(fraction * len(names))
     if not 0 < count < len(names):
@@ -28,16 +30,19 @@ def drawn(groups: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarra
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
-def within_groups(groups: np.ndarray) -> dict[str, np.ndarray] | None:
+def within_groups(groups: np.ndarray, overlap: int = 0) -> dict[str, np.ndarray] | None:
     """Parts "train" and "test" that share all groups: early and late sequences of each (N,).
 
-    What lies between is in neither, as neighbours may overlap. None where no group has enough.
+    What lies between is in neither. None where no group has enough.
+
+    overlap: how many of the next sequences share steps with one; so many lie between at least.
     """
     train, test = [], []
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
-        train += rows[: int(np.ceil(EARLY * len(rows)))].tolist()
-        test += rows[int(np.ceil(LATE * len(rows))) :].tolist()
+        stop = int(np.ceil(EARLY * len(rows)))
+        train += rows[:stop].tolist()
+        test += rows[max(int(np.ceil(LATE * len(rows))), stop + overlap) :].tolist()
     return {"train": np.sort(train), "test": np.sort(test)} if test else None
 
 

@@ -16,11 +16,11 @@ from pyro_dsae.datasets import hdf5
 from pyro_dsae.datasets.footage import Footage, FootageError, FrameFormat
 from pyro_dsae.datasets.frame_store import FrameStore
 from pyro_dsae.datasets.hdf5 import DataError, Factor
+from pyro_dsae.datasets.skipped import Skipped
 from pyro_dsae.datasets.source import check_option
 
 MOST_STEPS = 100_000
 UNDECODED = "cannot be decoded"
-NAMED = 20_000  # characters of the names of what was skipped that a file keeps
 
 Progress = Callable[[float], None]  # gets the fraction that is done
 
@@ -63,29 +63,6 @@ class Video:
 
     footage: Footage
     clips: Sequence[Clip]
-
-
-class Skipped:
-    """What was not used, by the reason, in the order in which it came up."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, list[str]] = {}
-
-    def add(self, name: str, reason: str) -> None:
-        self._names.setdefault(reason, []).append(name)
-
-    def __str__(self) -> str:
-        """The first of each reason, in one line."""
-        return "; ".join(f"{names[0]}: {reason}" for reason, names in self._names.items())
-
-    def table(self) -> dict[str, dict[str, Any]]:
-        """{reason: {"count": how many, "names": the first of them}}, as a recipe keeps it."""
-        left, table = NAMED, {}
-        for reason, names in self._names.items():
-            ends = np.cumsum([len(name) for name in names])
-            table[reason] = {"count": len(names), "names": names[: int((ends <= left).sum())]}
-            left -= int(ends[ends <= left].max(initial=0))
-        return table
 
 
 class Recordings(ABC):

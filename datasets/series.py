@@ -16,6 +16,7 @@ from pyro_dsae.datasets.hdf5 import DataError, Factor
 from pyro_dsae.sequences import Standard
 
 BLOCK = 256  # sequences written at a time
+LOST = 0.01  # of a channel's spread, that single precision may round off at most
 
 
 def write(
@@ -41,8 +42,8 @@ def write(
     channels: a name for each of the D channels. labels: (N, n_factors). step_labels: for each
         series (T_i, n_step_factors). vectors: of the channels, those of a vector each. about: what
         else `hdf5.write` takes.
-    Raises DataError when a series has no value, or a channel none in the train part, and where
-    `hdf5.write` does.
+    Raises DataError when a series has no value, or a channel none in the train part, or values that
+    single precision cannot hold, and where `hdf5.write` does.
     """
     observed = [np.isfinite(values) for values in series]
     lengths = np.array([_length(path, *named) for named in zip(ids, observed, strict=True)])
@@ -103,8 +104,17 @@ def _standard(
     mean, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     for vector in vectors:
         mean[vector], scale[vector] = 0, np.sqrt(np.nanmean(np.square(values[:, vector])))
-    # A channel that never changes has no spread to be measured by.
-    scale = np.where(scale > 0, scale, 1)
+    # A channel that never changes has no spread to be measured by, but perhaps one of rounding.
+    constant = (np.nanmax(values, axis=0) == np.nanmin(values, axis=0)) | (scale == 0)
+    scale = np.where(constant, 1, scale)
+    with np.errstate(over="ignore"):
+        lost = np.nanmax(np.abs(values - values.astype(np.float32)), axis=0) > LOST * scale
+    if lost.any():
+        n = int(lost.argmax())
+        raise DataError(
+            f"{path}: {channels[n]} is {mean[n]:g} ± {scale[n]:g}, which single precision cannot "
+            "hold; subtract an offset, or choose another unit"
+        )
     return Standard(tuple(channels), mean.astype(np.float32), scale.astype(np.float32))
 
 

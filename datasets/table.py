@@ -14,6 +14,7 @@ import numpy as np
 from pyro_dsae.datasets import parts, series
 from pyro_dsae.datasets.hdf5 import DataError
 from pyro_dsae.datasets.labels import classes
+from pyro_dsae.datasets.skipped import Skipped
 from pyro_dsae.datasets.source import OptionError, check_option
 
 MISSING = ("", "na", "nan", "null", "none")  # in any case
@@ -67,20 +68,33 @@ def prepare(
         check_option("stride", window if stride is None else stride, 1, window)
     elif stride is not None:
         raise OptionError(f"stride is {stride}, but there is no window; give both or neither")
+    named_once = [*static, *dynamic, *value]
+    for name in named_once:
+        if named_once.count(name) > 1:
+            raise OptionError(
+                f"{source}: column {name!r} is named twice by static, dynamic and value; keep one"
+            )
     fixed = [name for name in (group, split) if name is not None]
     channels, found = _read(source, sequence_id, time, [*static, *fixed], dynamic, value)
     values, ids, labels, steps, groups, named = [], [], [], [], [], []
+    skipped = Skipped()
     for number, one in enumerate(found):
         everything = np.array(one.values)
-        if not np.isfinite(everything).any():
+        observed = np.isfinite(everything).any(axis=1)
+        if not observed.any():
             raise DataError(
                 f"{source}: sequence {one.name!r} (line {one.line}) has no value in any row; "
                 "leave it out"
             )
         cuts = series.windows(len(everything), window, stride)
+        if cuts[-1].stop < len(everything):
+            skipped.add(f"{one.name}, rows from {cuts[-1].stop + 1} on", "no whole window is left")
+        elif not observed[-1]:
+            skipped.add(one.name, "its last rows have no value")
         for cut in cuts:
-            if not np.isfinite(everything[cut]).any():
-                continue  # a window in a long gap
+            if not observed[cut].any():
+                skipped.add(f"{one.name}/{cut.start}", "a window without a value")
+                continue
             values.append(everything[cut])
             ids.append(one.name if len(cuts) == 1 else f"{one.name}/{cut.start}")
             labels.append(one.static[: len(static)])
@@ -92,7 +106,8 @@ def prepare(
         splits = {"official": parts.drawn(groups, test_fraction, seed)}
     else:
         splits = {"official": parts.named(f"{source}: {split}", named, groups)}
-    if (within := parts.within_groups(groups)) is not None:
+    overlap = 0 if window is None else math.ceil(window / (stride or window)) - 1
+    if (within := parts.within_groups(groups, overlap)) is not None:
         splits["within-group"] = within
     factors = [classes(name, "static", [row[n] for row in labels]) for n, name in enumerate(static)]
     step_factors = []
@@ -120,10 +135,18 @@ def prepare(
         **series.about_own(source),
         recipe={
             "source": "table",
+            "sequence_id": sequence_id,
+            "time": time,
+            "static": list(static),
+            "dynamic": list(dynamic),
+            "value": list(value),
+            "group": group,
+            "split": split,
             "test_fraction": test_fraction,
             "window": window,
             "stride": stride,
             "seed": seed,
+            "skipped": skipped.table(),
         },
         overwrite=overwrite,
     )
@@ -169,14 +192,19 @@ def _read(
                     f"{where}: {column} of sequence {name!r} is {cell!r}, but {first!r} in line "
                     f"{one.line}; a column that varies within a sequence is --dynamic"
                 )
-        at = _number(where, time, row[time])
+        at = _number(row[time])
+        if at is None or math.isnan(at):
+            raise DataError(
+                f"{where}: {time} is {row[time]!r}, but must be a number; count dates and times, "
+                "from the first row on"
+            )
         if not at > one.time:
             raise DataError(
-                f"{where}: {time} is {row[time]!r}, but must be a number above the row before "
+                f"{where}: {time} is {row[time]}, but must be above the row before "
                 f"({one.time:g}); sort the rows of sequence {name!r}"
             )
         one.time = at
-        one.values.append([_number(where, column, row[column]) for column in channels])
+        one.values.append([_value(where, column, row[column]) for column in channels])
         one.dynamic.append([row[column] for column in dynamic])
     if not found:
         raise DataError(f"{source}: has no rows; expected a row for each step of a sequence")
@@ -191,6 +219,11 @@ def _rows(source: str) -> Iterator[tuple[int, dict[str, str], list[str]]]:
             columns = [name.strip() for name in reader.fieldnames or ()]
             if len(set(columns)) != len(columns):
                 raise DataError(f"{source}: two columns have one name: {', '.join(columns)}")
+            if "" in columns:
+                raise DataError(
+                    f"{source}: column {columns.index('') + 1} has no name; name it, or leave it "
+                    "out (pandas writes none with index=False)"
+                )
             reader.fieldnames = columns
             for row in reader:
                 if None in row or None in row.values():
@@ -203,15 +236,20 @@ def _rows(source: str) -> Iterator[tuple[int, dict[str, str], list[str]]]:
         raise DataError(f"{source}: cannot be read as CSV ({error})") from error
 
 
-def _number(where: str, column: str, cell: str) -> float:
-    """A cell as a number, NaN where it is missing."""
+def _number(cell: str) -> float | None:
+    """A cell as a number, NaN where it is missing, None where it is something else."""
     if cell.lower() in MISSING:
         return math.nan
     try:
         number = float(cell)
     except ValueError:
-        number = math.inf
-    if math.isinf(number):
+        return None
+    return None if math.isinf(number) or "_" in cell else number
+
+
+def _value(where: str, column: str, cell: str) -> float:
+    """A cell of a channel, NaN where it is missing."""
+    if (number := _number(cell)) is None:
         raise DataError(
             f"{where}: {column} is {cell!r}, but must be a number, or empty where it is missing; "
             "name a column of classes by --static or --dynamic, or choose columns by --value"

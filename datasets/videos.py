@@ -17,6 +17,7 @@ from pyro_dsae.datasets.footage import (
     VideoFile,
     natural,
     pictures,
+    visible,
 )
 from pyro_dsae.datasets.hdf5 import DataError, Factor
 from pyro_dsae.datasets.recordings import Clip, Recordings, Video, Window
@@ -94,6 +95,7 @@ class Videos(Recordings):
             **super().recipe,
             "table": self.table and self.table.name,
             "folders": self.folders,
+            "roles": self.roles,
             "test_fraction": self.test_fraction,
             "seed": self.seed,
         }
@@ -148,6 +150,12 @@ class Videos(Recordings):
             raise DataError(f"{self.table}: cannot be read as a table ({reason})") from error
         if not rows:
             raise DataError(f"{self.table}: has no rows; expected one for each video")
+        given = [bool(row.values.get("split")) for row in rows]
+        if any(given) and not all(given):
+            raise DataError(
+                f"{rows[given.index(False)].where}: split is empty; name a part in every row, or "
+                "in none"
+            )
         absent = [row for row in rows if not (self.source / row.path).exists()]
         if absent:
             more = f", and {len(absent) - 1} more rows" if len(absent) > 1 else ""
@@ -183,14 +191,13 @@ class Videos(Recordings):
             if name not in names:
                 known = ", ".join(names) or "none"
                 raise DataError(f"{self.source}: no factor is named {name!r}; there are: {known}")
-        return tuple(
-            Factor(
-                name,
-                self.roles.get(name, "static"),
-                tuple(sorted({row.values[name] for row in rows} - {""}, key=natural)),
-            )
-            for name in names
-        )
+        factors = []
+        for name in names:
+            classes = tuple(sorted({row.values[name] for row in rows} - {""}, key=natural))
+            if not classes:
+                raise DataError(f"{self.table}: {name} is empty in every row; leave it out")
+            factors.append(Factor(name, self.roles.get(name, "static"), classes))
+        return tuple(factors)
 
     def _check_static(self, by_path: dict[str, list[Row]]) -> None:
         for path, rows in by_path.items():
@@ -275,5 +282,5 @@ def _find(source: Path) -> list[str]:
         place = Path(folder)
         if place != source and pictures(place):
             found.append(place)
-        found += [place / name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        found += [place / name for name in names if visible(Path(name), VIDEO_SUFFIXES)]
     return sorted((path.relative_to(source).as_posix() for path in found), key=natural)

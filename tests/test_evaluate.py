@@ -241,7 +241,7 @@ def test_what_cannot_be_measured_says_why_and_the_rest_goes_on(run, tmp_path):
     assert "cannot be rendered" in sections["exact"]["figures"]["missing"]
     assert sections["similarity"]["figures"]["strata"]
     codes = sections["codes"]["figures"]
-    assert "no factors with classes" in codes["probes"]["missing"]
+    assert "no factors with one class" in codes["probes"]["missing"]
     assert codes["verification"]["pairs"] == 6
 
     who = halves(

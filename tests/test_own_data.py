@@ -1,13 +1,16 @@
 """The pages of docs/own_data.md: each example as it stands, but for one epoch of training."""
 
+import csv
 import json
 import re
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from conftest import ROOT
 from pyro_dsae.cli.main import main
+from pyro_dsae.datasets import SequenceFile
 
 PAGE = (ROOT / "docs" / "own_data.md").read_text()
 BLOCK = r"test_own_data.py -->\n```{}\n(.*?)```"
@@ -55,6 +58,7 @@ def test_the_table_of_the_page_goes_all_the_way(folder, monkeypatch):
         (["swap", "--pair", "0", "1"], set()),
         (["predict", "--context", "5", "--horizon", "20"], {"prediction_mse", "repeat_mse"}),
         (["complete"], {"completion_mse", "nearest_mse", "mean_mse", "hidden_values"}),
+        (["complete", "--hide", "steps", "--missing", "0.2"], {"completion_mse"}),
         (["sample", "--sequences", "3", "--steps", "30"], set()),
     ],
 )
@@ -66,6 +70,42 @@ def test_a_command_draws_lines_of_series(command, keys, folder, tmp_path, monkey
     assert keys <= set(facts) and "reconstruction_psnr" not in facts
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.png"]
     assert facts["figures"] == [str(tmp_path / f"{name}.png")]
+
+
+def test_what_is_missing_is_filled_in_a_file(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    call = ["complete", "runs/stations", "--out", str(tmp_path), "--fill", str(tmp_path / "a.npz")]
+    assert json.loads(answers(*call, "--json"))["filled"] == str(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as held, SequenceFile.open("stations.h5") as file:
+        rows = file.split("test")
+        assert held["id"].tolist() == [file.ids[row] for row in rows]
+        seen = file.mask(rows)
+        assert (held["observed"] == seen).all() and held["length"].tolist() == [*file.lengths[rows]]
+        assert np.allclose(held["x"][seen], file.read(rows)[seen], atol=1e-4)
+        assert held["x"][
+            ~seen & (np.arange(seen.shape[1]) < file.lengths[rows, None])[..., None]
+        ].all()
+    result = CliRunner().invoke(main, call)
+    assert result.exit_code == 1 and "a.npz: exists already" in result.stderr
+
+
+def test_channels_in_another_order_are_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    head, *rows = csv.reader((folder / "stations.csv").read_text().splitlines())
+    cells = "\n".join(",".join([*row[:-2], row[-1], row[-2]]) for row in [head, *rows])
+    (tmp_path / "turned.csv").write_text(cells)
+    table = [
+        "prepare",
+        "table",
+        str(tmp_path / "turned.h5"),
+        "--source",
+        str(tmp_path / "turned.csv"),
+    ]
+    factors = "--sequence-id day --time hour --static station --dynamic weather"
+    answers(*table, *factors.split())
+    call = ["reconstruct", "runs/stations", "--data", str(tmp_path / "turned.h5")]
+    result = CliRunner().invoke(main, call)
+    assert result.exit_code == 1 and "bring them in this order" in result.stderr
 
 
 def test_a_split_by_group_is_probed_within_the_groups(folder, monkeypatch):

@@ -131,6 +131,20 @@ def test_a_fraction_of_each_sequence_is_hidden_but_never_all(missing):
     assert (hide(steps_there, missing) == observed).all()
 
 
+@pytest.mark.parametrize(("what", "axis"), [("steps", 1), ("channels", 0)])
+def test_steps_and_channels_are_hidden_whole(what, axis):
+    observed = np.random.default_rng(0).random((30, 6, 8)) < 0.7
+    observed[3, 2], observed[4, :, 1] = False, False
+    left = hide(observed, 0.5, seed=2, what=what)
+    for row, kept in zip(observed, left, strict=True):
+        there = row.any(axis=axis)
+        gone = there & ~kept.any(axis=axis)
+        assert gone.sum() == round(0.5 * there.sum())
+        untouched = np.expand_dims(~gone, axis)
+        assert (kept == row & untouched).all()
+    assert (hide(observed[..., 0], 0.5, what="steps") == hide(observed[..., 0], 0.5)).all()
+
+
 def test_each_step_can_be_hidden():
     whole = np.ones((100, 4), bool)
     assert not hide(whole, 0.5, seed=1).all(axis=0).any()
@@ -168,5 +182,11 @@ def test_completions_are_scored_over_the_hidden_frames_of_each_sequence_alone(ds
 def test_nothing_that_can_be_hidden_is_refused():
     with pytest.raises(ConfigError, match="missing is 1.0, but must be between 0 and 1"):
         hide(np.ones((1, 4), bool), 1.0)
-    with pytest.raises(ConfigError, match="no sequence has two observations"):
+    with pytest.raises(ConfigError, match="of no sequence two values are observed"):
         hide(np.ones((2, 1), bool), 0.5)
+    with pytest.raises(ConfigError, match="of no sequence two channels are observed"):
+        hide(np.ones((2, 5, 1), bool), 0.5, what="channels")
+    with pytest.raises(ConfigError, match="of frames all channels are there or none"):
+        hide(np.ones((2, 5), bool), 0.5, what="channels")
+    with pytest.raises(ConfigError, match="what is 'rows', but must be one of: values, steps"):
+        hide(np.ones((2, 5), bool), 0.5, what="rows")

@@ -1,5 +1,7 @@
 """The model on series: vectors a step, of which single values may be missing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,17 @@ from conftest import tiny_model
 from fixed_noise import FixedNoise, standard_noise
 from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit, load
 from pyro_dsae.analyses.codes import encode
-from pyro_dsae.analyses.complete import completion_errors, forward_fill, hide, observed_mean
+from pyro_dsae.analyses.complete import (
+    completion_errors,
+    fill,
+    forward_fill,
+    hide,
+    observed_mean,
+)
 from pyro_dsae.analyses.predict import predict, prediction_errors
 from pyro_dsae.analyses.reconstruct import reconstruction_mse
 from pyro_dsae.analyses.spread import spread
+from pyro_dsae.config import ConfigError
 from pyro_dsae.evaluation.bound import importance_weighted, log_weights
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.objectives.elbo import ESTIMATORS
@@ -193,6 +202,26 @@ def test_a_completion_is_scored_by_what_was_hidden_beside_two_baselines(single):
         (observed_mean(x, seen), found.mean_mse),
     ):
         assert mse == pytest.approx(np.square((filled - x).numpy())[hidden].mean(), rel=1e-5)
+
+
+def test_what_is_missing_in_the_data_is_filled_in_and_the_rest_kept(single):
+    sequences = walks()
+    filled = fill(single, sequences)
+    x, seen = torch.from_numpy(sequences.x), torch.from_numpy(sequences.mask)
+    expected = sequences.restore(single.complete(x, seen))
+    real = np.arange(8) < sequences.lengths[:, None]
+    assert np.allclose(filled[real], expected[real], atol=1e-5) and not filled[~real].any()
+    assert np.allclose(filled[sequences.mask], sequences.restore(x)[sequences.mask], atol=1e-5)
+    whole = replace(sequences, mask=np.broadcast_to(real[..., None], sequences.mask.shape))
+    with pytest.raises(ConfigError, match="nothing is missing"):
+        fill(single, whole)
+
+
+def test_a_context_in_which_nothing_is_observed_is_refused(single):
+    sequences = walks()
+    sequences.mask[:, :2] = False
+    with pytest.raises(ConfigError, match="nothing is observed in the first 2 steps of any longer"):
+        prediction_errors(single, sequences, context=2)
 
 
 def test_the_baselines_are_what_they_say():

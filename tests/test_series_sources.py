@@ -106,13 +106,36 @@ def test_a_group_is_in_one_part_and_windows_overlap(tmp_path):
 
 BAD = {
     "time in words": (TABLE.replace("a,1,", "a,one,"), {}, "line 3: hour is 'one'.*a number"),
-    "unsorted time": (TABLE.replace("a,2,", "a,0.5,"), {}, r"line 4: hour is '0.5'.*\(1\); sort"),
+    "unsorted time": (
+        TABLE.replace("a,2,", "a,0.5,"),
+        {},
+        r"line 4: hour is 0.5, but.*\(1\); sort",
+    ),
     "time twice": (
         TABLE.replace("a,1,", "a,0,"),
         {},
-        "line 3: hour is '0', but must be a number abo",
+        "line 3: hour is 0, but must be above the row before",
     ),
-    "no time": (TABLE.replace("a,1,", "a,,"), {}, "line 3: hour is ''"),
+    "no time": (TABLE.replace("a,1,", "a,,"), {}, "line 3: hour is '', but must be a number"),
+    "a date": (TABLE.replace("a,1,", "a,2020-01-01,"), {}, "'2020-01-01', .* count dates and"),
+    "a number with a gap": (TABLE.replace("5,50", "5,5_0"), {}, "line 5: wind is '5_0', but must"),
+    "an index without a name": (TABLE.replace("wind", ""), {}, "column 6 has no name; name it"),
+    "a factor twice": (TABLE, {"static": ["site", "site"]}, "'site' is named twice by static"),
+    "a factor of both roles": (TABLE, {"dynamic": ["site"]}, "'site' is named twice"),
+    "a channel twice": (TABLE, {"value": ["heat", "heat"]}, "'heat' is named twice"),
+    "an empty factor": (TABLE.replace("north", "").replace("south", "NA"), {}, "'site' has 0 cla"),
+    "a factor named .": (TABLE.replace("site", "."), {"static": ["."]}, "cannot be named '.'"),
+    "an offset": (
+        TABLE.replace(",10", ",1700000010")
+        .replace(",20", ",1700000020")
+        .replace(",50", ",1700000050")
+        .replace(",70", ",1700000070")
+        .replace(",90", ",1700000090"),
+        {},
+        r"wind is 1.7e\+09 ± .*, which single precision cannot hold; subtract an offset",
+    ),
+    "no fraction": (TABLE, {"test_fraction": float("nan")}, "test-fraction is nan, but must be"),
+    "a NUL": (TABLE.replace("b,", "b\0,"), {}, "NUL|cannot be read as CSV"),
     "an id again": (TABLE + "a,9,north,calm,1,1\n", {}, "line 10: sequence 'a' starts again"),
     "no id": (TABLE.replace("a,1,", ",1,"), {}, "line 3: name is empty"),
     "static that varies": (
@@ -161,6 +184,45 @@ def test_a_table_that_cannot_be_used_is_one_line_and_leaves_nothing(
         from_table(tmp_path, text, **options)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+
+
+def test_a_channel_that_is_constant_in_train_is_measured_by_one(tmp_path):
+    head, *rows = long_table().splitlines()
+    parts = ["test" if row.startswith("p3") else "train" for row in rows]
+    cells = [
+        f"{row},{part},{0.2 if part == 'test' else 0.1}"
+        for row, part in zip(rows, parts, strict=True)
+    ]
+    columns = {"sequence_id": "id", "time": "t", "static": ["who"], "dynamic": ["what"]}
+    table = "\n".join([f"{head},part,still", *cells])
+    with from_table(tmp_path, table, **columns, split="part") as data:
+        assert data.standard.channels == ("x", "still") and data.standard.scale[1] == 1
+        assert data.sequences("test").x[..., 1] == pytest.approx(0.1)
+
+
+def test_na_is_an_unknown_class_and_what_is_left_out_is_told(tmp_path):
+    table = TABLE.replace("b,5,south", "b,5,NA").replace("b,6,south", "b,6,NA")
+    with from_table(tmp_path, table) as data:
+        assert data.factors[0].classes == ("north",)
+        assert data.labels(["site"])[:, 0].tolist() == [0, -1, 0]
+        reasons = {reason: told["names"] for reason, told in data.recipe["skipped"].items()}
+        assert reasons == {"its last rows have no value": ["b", "c"]}
+        assert data.recipe["static"] == ["site"] and data.recipe["time"] == "hour"
+    columns = {"sequence_id": "id", "time": "t", "static": ["who"], "dynamic": ["what"]}
+    with from_table(tmp_path, long_table(), **columns, window=4, overwrite=True) as data:
+        (told,) = data.recipe["skipped"].values()
+        assert told["count"] == 24 and told["names"][0] == "p0r0, rows from 9 on"
+
+
+def test_parts_within_a_group_share_no_row(tmp_path):
+    columns = {"sequence_id": "id", "time": "t", "static": ["who"], "dynamic": ["what"]}
+    options = {**columns, "window": 4, "stride": 1, "test_fraction": 0.25}
+    with from_table(tmp_path, long_table(recordings=1, steps=14), **options) as data:
+        early, late = (data.split(part, "within-group") for part in ("train", "test"))
+        starts = np.array([int(name.split("/")[1]) for name in data.ids])
+        for group in set(data.groups[late]):
+            ends = starts[early][data.groups[early] == group] + 4
+            assert ends.max() <= starts[late][data.groups[late] == group].min()
 
 
 def test_a_table_that_is_not_there_or_named_by_half_is_one_line(tmp_path):
@@ -235,6 +297,11 @@ NAN = np.where(np.arange(3) == 1, np.nan, SERIES)
         ({"x": SERIES, "static_who": [1, 2]}, r"static_who has shape \(2,\), expected \(6,\)"),
         ({"x": SERIES, "labels": [1] * 6}, "has an array 'labels'; known are x, length"),
         ({"x": SERIES, "split": ["dev"] * 6}, "split is 'dev', but must be one of: train"),
+        (
+            {"x": SERIES, "static_who": [1] * 6, "dynamic_who": [1] * 6},
+            "has static_who and dynamic_who; keep one of them",
+        ),
+        ({"x": SERIES, "static_who": np.arange(-1, -7, -1) * 0 - 1}, "'who' has 0 classes"),
         ({"x": SERIES, "group": [1] * 6}, "test-fraction = 0.2 of 1 groups is 0"),
         (
             {"x": SERIES, "group": [1] * 6, "split": ["train"] * 3 + ["test"] * 3},
@@ -249,10 +316,24 @@ def test_arrays_that_cannot_be_used_are_one_line(held, message, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
 
 
+def test_unknown_classes_and_names_in_bytes_are_read(tmp_path):
+    x = np.random.default_rng(0).normal(size=(6, 4, 3))
+    who, size = np.array([-1, 0, 1, 0, 1, 0]), np.array([1.5, np.nan, 2, 2, 2, 2])
+    names = np.array([f"n{n}" for n in range(6)], "S")
+    with arrays(tmp_path, x=x, static_who=who, static_size=size, id=names) as data:
+        assert data.ids == [f"n{n}" for n in range(6)]
+        assert [factor.classes for factor in data.factors] == [("0", "1"), ("1.5", "2.0")]
+        assert data.labels(["who", "size"])[:2].tolist() == [[-1, 0], [0, -1]]
+
+
 def test_what_is_no_npz_file_or_pickled_is_refused(tmp_path):
+    np.save(tmp_path / "c.npy", SERIES)
     (tmp_path / "a.npz").write_text("text")
-    with pytest.raises(DataError, match="cannot be read as .npz"):
-        prepare("arrays", tmp_path / "out.h5", source=str(tmp_path / "a.npz"))
+    (tmp_path / "b.npz").touch()
+    for name in ("a.npz", "b.npz", "c.npy"):
+        with pytest.raises(DataError, match=f"{name}: cannot be read as .npz") as caught:
+            prepare("arrays", tmp_path / "out.h5", source=str(tmp_path / name))
+        assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="cannot be read as .npz"):
         arrays(tmp_path, x=np.array([{}], dtype=object))
 
@@ -319,7 +400,18 @@ def test_what_msd_benchmark_has_no_place_for_is_refused(tmp_path):
 def test_what_is_no_file_of_msd_benchmark_is_one_line(tmp_path):
     with from_table(tmp_path):
         pass
-    for source in (tmp_path / "mine.csv", tmp_path / "mine.h5", tmp_path / "absent.h5"):
+    files = [
+        tmp_path / name for name in ("mine.csv", "mine.h5", "absent.h5", "a.h5", "b.h5", "c.h5")
+    ]
+    for path in files[3:]:
+        msd_file(path, SERIES.astype(np.float32))
+    with h5py.File(files[3], "a") as file:
+        file.attrs["classes"] = "[1]"
+    for path, labels in ((files[4], np.zeros(6, int)), (files[5], np.zeros((6, 1), int))):
+        with h5py.File(path, "a") as file:
+            del file["labels"]
+            file["labels"] = labels
+    for source in files:
         with pytest.raises(DataError, match="is no file of MSD-Benchmark"):
             prepare("msd", tmp_path / "out.h5", source=str(source))
 

@@ -11,7 +11,7 @@ from PIL import Image
 from drawn_videos import encode, numbered, write_pictures, write_video
 from pyro_dsae.datasets import DataError, OptionError, SequenceFile, prepare
 from pyro_dsae.datasets.footage import COLOURS, FrameFormat, VideoFile
-from pyro_dsae.datasets.recordings import NAMED, Skipped
+from pyro_dsae.datasets.skipped import NAMED, Skipped
 
 
 def prepared(tmp_path, **options):

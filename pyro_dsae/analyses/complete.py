@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_dsae.analyses.codes import batches, device_of
 from pyro_dsae.analyses.reconstruct import squared_errors
-from pyro_dsae.config import ConfigError
+from pyro_dsae.config import ConfigError, one_of
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import per_value
 from pyro_dsae.sequences import Sequences
@@ -37,26 +37,39 @@ class CompletionErrors:
     mean_mse: float
 
 
-def hide(observed: np.ndarray, missing: float, seed: int = 0) -> np.ndarray:
+HIDDEN = {"values": None, "steps": 1, "channels": 0}  # what is hidden: the axis that goes with it
+
+
+def hide(observed: np.ndarray, missing: float, seed: int = 0, what: str = "values") -> np.ndarray:
     """``observed``, bool (N, T) or (N, T, D), without some of what is observed.
 
     In each sequence it is a random ``missing`` of it that is hidden, but one at least, never all.
 
+    Args:
+        what: "values", each by itself, "steps", with all their channels, or "channels", with all
+            their steps. Of frames, (N, T), a step is a value, and there are no channels.
+
     Raises:
-        ConfigError: when ``missing`` is not between 0 and 1, or nothing can be hidden.
+        ConfigError: when ``missing`` is not between 0 and 1, ``what`` is not one of these, or
+            nothing can be hidden.
     """
     if not 0 < missing < 1:
         raise ConfigError(f"missing is {missing}, but must be between 0 and 1")
-    left = observed.copy()
+    one_of("what", what, HIDDEN)
+    left = observed.copy() if observed.ndim == 3 else observed[..., None].copy()
+    if what == "channels" and observed.ndim == 2:
+        raise ConfigError("what is 'channels', but of frames all channels are there or none")
     rng = np.random.default_rng(seed)
-    for row in left.reshape(len(left), -1):
-        places = np.flatnonzero(row)
+    for row in left:
+        units = row if HIDDEN[what] is None else row.any(axis=HIDDEN[what], keepdims=True)
+        places = np.flatnonzero(units)
         count = min(max(1, round(missing * len(places))), len(places) - 1)
-        row[rng.permutation(places)[:count]] = False
+        gone = np.zeros(units.size, bool)
+        gone[rng.permutation(places)[:count]] = True
+        row &= ~gone.reshape(units.shape)
+    left = left.reshape(observed.shape)
     if (left == observed).all():
-        raise ConfigError(
-            f"missing is {missing}, but no sequence has two observations to hide one of"
-        )
+        raise ConfigError(f"missing is {missing}, but of no sequence two {what} are observed")
     return left
 
 
@@ -87,6 +100,22 @@ def complete(
     device = device_of(dsae)
     x, _ = sequences.batch(np.arange(len(sequences)), device)
     return sequences.restore(dsae.complete(x, torch.from_numpy(left).to(device), sample))
+
+
+def fill(dsae: DSAE, sequences: Sequences) -> np.ndarray:
+    """All sequences as they are stored, with what is missing in them filled in: uint8
+    (N, T, H, W, C) or float32 (N, T, D), zero after a sequence's length. ``dsae`` is in eval mode.
+
+    Raises ConfigError when nothing is missing.
+    """
+    real = np.arange(sequences.steps) < sequences.lengths[:, None]  # (N, T)
+    observed = sequences.observed()
+    if (observed == real.reshape(*real.shape, *(1,) * (observed.ndim - 2))).all():
+        raise ConfigError("nothing is missing in these sequences")
+    filled = [complete(dsae, sequences.take(rows), observed[rows]) for rows in batches(len(real))]
+    x = np.concatenate(filled)
+    x[~real] = 0
+    return x
 
 
 def forward_fill(x: Tensor, mask: Tensor) -> Tensor:

@@ -51,7 +51,8 @@ def prediction_errors(
         horizon: frames to predict; None for all that the longest sequence has.
 
     Raises:
-        ConfigError: when ``context`` is below 1 or no sequence is longer, or ``horizon`` below 1.
+        ConfigError: when ``context`` is below 1, or no sequence is longer and observed in it, or
+            ``horizon`` below 1.
     """
     longest = int(sequences.lengths.max())
     if not 1 <= context < longest:
@@ -64,6 +65,11 @@ def prediction_errors(
     horizon = longest - context if horizon is None else horizon
     scored = min(horizon, longest - context)
     longer, device = predictable(sequences, context), device_of(dsae)
+    if not longer.size:
+        raise ConfigError(
+            f"context is {context}, but nothing is observed in the first {context} steps of any "
+            "longer sequence; use more"
+        )
     totals, counts = np.zeros((2, scored)), np.zeros(scored)
     for rows in batches(len(longer)):
         x, mask = sequences.batch(longer[rows], device)
