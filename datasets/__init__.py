@@ -151,7 +151,7 @@ def renderer(file: SequenceFile) -> Renderer:
     Raises NotRenderableError when the file's source is not one of SOURCES, and another DataError
     when it draws otherwise today.
     """
-    if file.name not in SOURCES or file.recipe.get("source") != file.name:
+    if file.name not in SOURCES or file.recipe.get("source", file.name) != file.name:
         raise NotRenderableError(
             f"{file.path}: its source {file.name!r} cannot be rendered; exact scores need a source "
             f"that can render: {', '.join(SOURCES)}"

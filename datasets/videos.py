@@ -118,6 +118,9 @@ class Videos(Recordings):
 
     def splits(self, windows: Sequence[Window]) -> dict[str, dict[str, np.ndarray]]:
         given = [window.clip.part for window in windows]
+        for window, part in zip(windows, given, strict=True):
+            if any(given) and not part:
+                self.skipped.add(window.id, "in no part, as its split is empty")
         if not any(given):
             groups = list(dict.fromkeys(window.clip.group for window in windows))
             tested = _draw(groups, self.test_fraction, self.seed)
@@ -150,12 +153,6 @@ class Videos(Recordings):
             raise DataError(f"{self.table}: cannot be read as a table ({reason})") from error
         if not rows:
             raise DataError(f"{self.table}: has no rows; expected one for each video")
-        given = [bool(row.values.get("split")) for row in rows]
-        if any(given) and not all(given):
-            raise DataError(
-                f"{rows[given.index(False)].where}: split is empty; name a part in every row, or "
-                "in none"
-            )
         absent = [row for row in rows if not (self.source / row.path).exists()]
         if absent:
             more = f", and {len(absent) - 1} more rows" if len(absent) > 1 else ""

@@ -17,6 +17,7 @@ from conftest import LPC, ROOT
 from pyro_dsae.datasets import (
     SOURCES,
     DataError,
+    NotRenderableError,
     SequenceFile,
     Sprites,
     ToySprites,
@@ -383,6 +384,16 @@ def test_renderer_refuses_a_recipe_without_an_option(shapes_file, tmp_path):
             with pytest.raises(DataError, match=f"its recipe is damaged .{message}") as error:
                 renderer(data)
         assert one_line(error)
+
+
+def test_a_file_of_ones_own_that_is_named_as_a_source_is_not_rendered(tmp_path):
+    x = np.ones((2, 3, 16, 16, 1), np.uint8)
+    np.savez(tmp_path / "moving-shapes.npz", x=x)
+    out = prepare(
+        "arrays", tmp_path / "x.h5", source=str(tmp_path / "moving-shapes.npz"), test_fraction=0.5
+    )
+    with SequenceFile.open(out) as file, pytest.raises(NotRenderableError, match="cannot be rend"):
+        renderer(file)
 
 
 def test_renderer_names_a_combination_that_the_file_lacks(sprites_file):

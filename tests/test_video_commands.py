@@ -86,7 +86,7 @@ def test_videos_without_labels_are_fitted_swapped_and_measured(folder):
     dsae("evaluate", "run", "--part", "train")
     sections = json.loads((folder / "run" / "evaluation.json").read_text())["sections"]
     codes = sections["codes"]["figures"]
-    assert "no factors with classes" in codes["probes"]["missing"]
+    assert "no factors with one class" in codes["probes"]["missing"]
     assert 0 <= codes["verification"]["eer_f"] <= 1  # of windows of one video
 
 

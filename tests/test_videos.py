@@ -201,6 +201,20 @@ def test_a_table_names_ranges_groups_and_unknown_classes(tmp_path):
         assert data.labels(["action"])[:, 0].tolist() == [1, 1, -1, 0, 0, 0]
         assert data.split("train").tolist() == [0, 1, 2] and data.split("test").tolist() == [3, 4]
         assert data.splits == {"official": ("train", "test")}
+        (left,) = data.recipe["skipped"].items()
+        assert left == (
+            "in no part, as its split is empty",
+            {"count": 1, "names": ["pictures:1-5"]},
+        )
+
+
+def test_hidden_files_are_no_footage(tmp_path):
+    write_pictures(tmp_path / "videos" / "a", numbered(4))
+    write_video(tmp_path / "videos" / "b.avi", numbered(4))
+    for name in ("a/._frame1.png", "._b.avi"):
+        (tmp_path / "videos" / name).write_bytes(b"attributes")
+    with prepared(tmp_path, frames=4) as data:
+        assert data.ids == ["a:1-4", "b.avi:1-4"] and not data.recipe["skipped"]
 
 
 HEAD = "path,split,who"
@@ -223,6 +237,7 @@ HEAD = "path,split,who"
             f"{HEAD},first,last\na.avi,train,x,1,2\na.avi,train,y,3,4",
             "a.avi has who 'x' and 'y', but a static factor does not change; use --dynamic who",
         ),
+        (f"{HEAD},what\na.avi,train,x,\nb.avi,test,x,", "what is empty in every row; leave it out"),
         (f"{HEAD},first\na.avi,train,x,one", "line 2: first is 'one', but must be a whole number"),
         (f"{HEAD},first,last\na.avi,train,x,3,2", "line 2: first is 3, but last 2"),
         (
@@ -285,7 +300,7 @@ def test_damaged_footage_is_skipped_with_its_reason(tmp_path):
     assert kept == {"good.avi", "good.mkv", "cut.avi", "sizes", "broken"}
     (cut,) = [name for name in skipped["cannot be decoded"]["names"] if name.startswith("cut")]
     assert cut.startswith("cut.avi, frames after 3")
-    assert "broken, frames after 1" in skipped["cannot be decoded"]["names"]
+    assert skipped["frame2.png cannot be decoded"]["names"] == ["broken, frames after 1"]
     assert skipped["not as large as the frames before"]["names"] == ["sizes, frames after 2"]
     assert skipped["has more than 8 bits a channel"]["names"] == ["deep"]
     invalid = "cannot be decoded (Invalid data found when processing input)"
