@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from pyro_dsae import ModelConfig, load
 from pyro_dsae.checkpoint import kind_of
@@ -69,6 +70,17 @@ def _cost(model: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {} if config.of_series else {"cost_a_frame": asdict(frame_cost(config))}
 
 
+def _series(file: SequenceFile) -> dict[str, Any]:
+    """The channels of a series and the fraction of their values that is missing; of frames none."""
+    if file.standard is None:
+        return {}
+    mask, missing = file.mask(np.arange(len(file))), 0.0
+    if mask is not None:
+        seen = mask.reshape(*mask.shape[:2], -1)  # (N, T, D), or (N, T, 1)
+        missing = 1 - float(seen.sum() / (file.lengths.sum() * seen.shape[2]))
+    return {"channels": list(file.standard.channels), "missing": missing}
+
+
 def _data(path: str) -> dict:
     with SequenceFile.open(path) as file:
         return {
@@ -76,6 +88,7 @@ def _data(path: str) -> dict:
             "sequences": len(file),
             "steps": f"{file.lengths.min()} to {file.lengths.max()}",
             "frame_shape": file.frame_shape,
+            **_series(file),
             "megabytes_in_memory": file.nbytes / 1e6,
             "splits": {
                 scheme: {part: len(file.split(part, scheme)) for part in parts}

@@ -128,7 +128,10 @@ class Kth(Recordings):
                     listings.append(open_file)
         if not listings:
             return videos, None
-        file = listings[0]()
+        try:
+            file = listings[0]()
+        except FootageError as error:
+            raise DataError(f"{self.source}: {SEQUENCES} {error}") from error
         content = Path(file).read_bytes() if isinstance(file, str) else file.read()
         return videos, content.decode("utf-8-sig", "replace")
 

@@ -113,7 +113,7 @@ class Videos(Recordings):
             Video(self._footage(path), [self._clip(row, len(of) > 1) for row in of])
             for path, of in by_path.items()
         ]
-        _check_groups(clip for video in videos for clip in video.clips)
+        _check_clips(clip for video in videos for clip in video.clips)
         return videos
 
     def splits(self, windows: Sequence[Window]) -> dict[str, dict[str, np.ndarray]]:
@@ -153,6 +153,13 @@ class Videos(Recordings):
             raise DataError(f"{self.table}: cannot be read as a table ({reason})") from error
         if not rows:
             raise DataError(f"{self.table}: has no rows; expected one for each video")
+        places: dict[Path, Row] = {}
+        for row in rows:
+            first = places.setdefault((self.source / row.path).resolve(), row)
+            if first.path != row.path:
+                raise DataError(
+                    f"{row.where}: {row.path!r} is {first.path!r} by another path; write it alike"
+                )
         absent = [row for row in rows if not (self.source / row.path).exists()]
         if absent:
             more = f", and {len(absent) - 1} more rows" if len(absent) > 1 else ""
@@ -247,10 +254,14 @@ def _frame(row: Row, name: str) -> int | None:
     return int(text)
 
 
-def _check_groups(clips: Iterator[Clip]) -> None:
-    """Raise DataError where a group is in two parts."""
+def _check_clips(clips: Iterator[Clip]) -> None:
+    """Raise DataError where a clip is there twice, or a group in two parts."""
     part: dict[str, str] = {}
+    names: set[str] = set()
     for clip in clips:
+        if clip.id in names:
+            raise DataError(f"{clip.id}: is in the table twice; leave one out")
+        names.add(clip.id)
         if part.setdefault(clip.group, clip.part) != clip.part:
             raise DataError(
                 f"{clip.id}: is for {clip.part or 'no part'}, but others of its group "

@@ -40,6 +40,8 @@ def test_the_table_of_the_page_goes_all_the_way(folder, monkeypatch):
     facts = json.loads(answers("info", "stations.h5", "--json"))
     assert facts["sequences"] == 120 and facts["steps"] == "10 to 16"
     assert facts["factors"] == {"station": "static", "weather": "dynamic"}
+    assert facts["channels"] == ["heat", "wind", "light"]
+    assert facts["missing"] == pytest.approx(0.2, abs=0.03)
     made = {path.name for path in (folder / "runs/stations/figures").iterdir()}
     assert made == {"swap.png", "complete.png"}
     report = json.loads((folder / "runs/stations/evaluation.json").read_text())["sections"]

@@ -234,6 +234,14 @@ HEAD = "path,split,who"
         (f"{HEAD}\na.avi,test,x", "no usable sequence is for training"),
         (f"{HEAD}\na.avi,train,x\na.avi,train,x", "a.avi is in the table twice; name the frames"),
         (
+            f"{HEAD},first,last\na.avi,train,x,1,2\na.avi,train,x,1,2",
+            "a.avi#1-2: is in the table twice; leave one out",
+        ),
+        (
+            f"{HEAD}\na.avi,train,x\n../videos/a.avi,test,x",
+            "line 3: '../videos/a.avi' is 'a.avi' by another path; write it alike",
+        ),
+        (
             f"{HEAD},first,last\na.avi,train,x,1,2\na.avi,train,y,3,4",
             "a.avi has who 'x' and 'y', but a static factor does not change; use --dynamic who",
         ),
