@@ -109,8 +109,13 @@ def partner(seen: Seen) -> Seen:
         raise ValueError(
             f"the batch has {len(seen.codes)} sequences, but pairs need an even number"
         )
-    other = torch.arange(len(seen.codes), device=seen.codes.device) ^ 1
+    other = mates(len(seen.codes), seen.codes.device)
     return Seen(*(None if part is None else part[other] for part in seen))
+
+
+def mates(count: int, device: torch.device) -> Tensor:
+    """The other one of each pair of ``count`` sequences: 1, 0, 3, 2, ..."""
+    return torch.arange(count, device=device) ^ 1
 
 
 StaticView = Callable[[Seen], Seen]

@@ -30,7 +30,8 @@ SHORT = TrainingConfig(epochs=3, batch_size=8, validation_fraction=0.2, seed=3)
 @pytest.fixture
 def sequences() -> Sequences:
     x = np.random.default_rng(0).integers(0, 256, (20, 4, 16, 32, 2), np.uint8)
-    return Sequences(x, np.full(20, 4), np.arange(20))
+    pairs = np.arange(20) // 2
+    return Sequences(x, np.full(20, 4), pairs, alike=pairs)
 
 
 def model() -> DSAE:

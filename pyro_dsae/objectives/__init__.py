@@ -1,6 +1,7 @@
 """Objectives by name, one file each. One of your own goes by name too, once it is in here."""
 
 from pyro_dsae.objectives.aae import AdversarialAutoencoder
+from pyro_dsae.objectives.agreement import Agreement
 from pyro_dsae.objectives.avb import AVB
 from pyro_dsae.objectives.beta import Beta
 from pyro_dsae.objectives.beta_tc import BetaTC
@@ -14,6 +15,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "beta": Beta,
     "beta-tc": BetaTC,
     "mi": MutualInformation,
+    "agreement": Agreement,
     "vae-gan": VAEGAN,
     "aae": AdversarialAutoencoder,
     "avb": AVB,
