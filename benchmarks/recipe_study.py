@@ -68,6 +68,13 @@ def main(sprites: Path, moving_shapes: Path, toy_sprites: Path, judge: Path, **p
             preset="bottleneck",
             share=0.85,
         ),
+        Cell(
+            "pairs-moving-shapes",
+            moving_shapes,
+            {"dynamic_view": "colour"},
+            preset="pairs",
+            share=0.85,
+        ),
         Cell("small-toy-sprites", toy_sprites, share=0.5),
     ]
     carry_out(Study("A swap that holds", ABOUT, cells, TABLES), Plan(**plan))
