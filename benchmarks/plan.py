@@ -24,6 +24,7 @@ class Plan:
     part: str
     notes: Path | None
     device: torch.device
+    so_far: bool = False
 
     @property
     def budget(self) -> tuple[str, float]:
@@ -63,6 +64,9 @@ def plan_options(minutes: float, seeds: int = 3, jobs: int = 2) -> Callable:
             help="Markdown to put at the end of OUT.",
         ),
         device_option,
+        click.option(
+            "--so-far", is_flag=True, help="Write the page of what there is; train nothing."
+        ),
     )
 
 

@@ -180,10 +180,15 @@ def carry_out(study: Study, plan: Plan) -> None:
         if not plan.out.parent.is_dir():
             raise click.ClickException(f"{plan.out.parent}: no such folder; make it first")
         judges, failed = _judges(here, plan, lock)
-        failed += run_all([_training(run, plan) for run in left], plan.jobs, THREADS, lock)
+        jobs = [] if plan.so_far else [_training(run, plan) for run in left]
+        failed += run_all(jobs, plan.jobs, THREADS, lock)
         finished = [run for run in here if run.finished]
-        evaluations = (_evaluation(run, study, plan, judges) for run in finished)
-        failed += run_all([job for job in evaluations if job], plan.jobs, THREADS, lock)
+        evaluations = [_evaluation(run, study, plan, judges) for run in finished]
+        if plan.so_far:
+            pairs = zip(finished, evaluations, strict=True)
+            finished = [run for run, missing in pairs if missing is None]
+        else:
+            failed += run_all([job for job in evaluations if job], plan.jobs, THREADS, lock)
     known |= {run.name: run.result(study, plan.part, judges) for run in finished}
     measured = [known[run.name] for run in runs if run.name in known]
     results.write(measured, [of for of in earlier if of.seed >= plan.seeds], study, plan, failed)
@@ -243,7 +248,7 @@ def _judges(runs: Sequence[Run], plan: Plan, lock: int) -> tuple[dict[Path, str]
     jobs = [
         Job(f"judge {path}", ["judge", str(data), str(path)], path.with_suffix(".log"))
         for path, data in wanted.items()
-        if not path.exists()
+        if not (path.exists() or plan.so_far)
     ]
     failed, believed = run_all(jobs, at_once=1, threads=plan.jobs, lock=lock), {}
     for path in filter(Path.exists, wanted):

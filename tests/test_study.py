@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 
 import click
@@ -226,6 +227,20 @@ def test_runs_of_other_options_are_refused(carry_out, started, tmp_path):
     with pytest.raises(click.ClickException, match=r"training epochs=1, not 2; .*another folder"):
         carry_out(tmp_path, seeds=1, epochs=2)
     assert len(started) == 4 and (tmp_path / "page.md").read_text() == page
+
+
+def test_the_page_of_what_there_is_so_far_trains_nothing(carry_out, started, tmp_path):
+    runs, out = tmp_path / "runs", tmp_path / "kept.md"
+    page = carry_out(runs, seeds=1, out=out)
+    rmtree(runs / "two")
+    out.with_suffix(".json").unlink()
+    (runs / "one" / "seed-0" / "evaluation.json").rename(tmp_path / "evaluation.json")
+    found = rows(carry_out(runs, so_far=True, out=out))
+    assert found["one"] == found["two"] == ["0", "—", "—", "—"]
+    (tmp_path / "evaluation.json").rename(runs / "one" / "seed-0" / "evaluation.json")
+    found = rows(carry_out(runs, so_far=True, out=out))
+    assert found["one"] == rows(page)["one"] and found["two"] == ["0", "—", "—", "—"]
+    assert len(started) == 4
 
 
 def test_figures_beside_the_page_stand_in_for_runs_that_are_gone(carry_out, started, tmp_path):
