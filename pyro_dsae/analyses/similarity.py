@@ -90,7 +90,7 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
     cos_z = cosines(codes.z, codes.lengths)[a, b]
     same_appearance = same(static, a, b)
     same_motion = same(dynamic, a, b)
-    appears, moves = (known(labels)[a] & known(labels)[b] for labels in (static, dynamic))
+    appears, moves = (told[a] & told[b] for told in (known(static), known(dynamic)))
     strata, members = [], []
     for who in (True, False):
         for what in (True, False):
