@@ -37,15 +37,23 @@ class Cell:
         """Its options as a file for ``dsae fit --config``."""
         lines = [f'preset = "{self.preset}"']
         for name, options in (("model", self.model), ("training", self.training)):
-            lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in options.items())]
+            lines += [f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in options.items())]
         return "\n".join([*lines, ""])
 
     def describe(self) -> str:
         """Its options in words."""
-        options = {**self.model, **self.training}.items()
-        words = [f"preset {self.preset}", *(f"{key} {value}" for key, value in options)]
+        options = {**self.model, **self.training}
+        options |= options.pop("objective_options", {})
+        words = [f"preset {self.preset}", *(f"{key} {value}" for key, value in options.items())]
         words += [f"{self.share:.0%} of the budget"] if self.share != 1 else []
         return f"`{self.name}`: {', '.join(words)}, on {self.data.name}"
+
+
+def _toml(value: Any) -> str:
+    """A value of an option, or a table of them."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {_toml(of)}' for key, of in value.items())}}}"
+    return json.dumps(value)
 
 
 @dataclass(frozen=True)

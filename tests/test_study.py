@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import sys
+import tomllib
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
@@ -117,6 +118,15 @@ def carry_out(benchmark, data, monkeypatch):
         return whole.out.read_text()
 
     return call
+
+
+def test_the_options_of_a_cell_as_a_file_and_in_words(benchmark, tmp_path):
+    training = {"objective": "agreement", "objective_options": {"weight": 0.02}}
+    cell = benchmark("design").Cell("one", tmp_path / "a.h5", {"guide": "full"}, training)
+    options = {"preset": "small", "model": {"guide": "full"}, "training": training}
+    assert tomllib.loads(cell.toml()) == options
+    words = "`one`: preset small, guide full, objective agreement, weight 0.02, on a.h5"
+    assert cell.describe() == words
 
 
 def rows(page: str) -> dict[str, list[str]]:
