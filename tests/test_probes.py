@@ -7,6 +7,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
@@ -90,6 +93,19 @@ def test_the_nats_of_a_probe_are_the_mutual_information_where_it_fits(found):
     assert nats["turn", "f"] == pytest.approx(math.log(2) - surprise, abs=0.06)
     for key in (("speed", "f"), ("colour", "mean_z"), ("colour", "z_t")):
         assert nats[key] == pytest.approx(0, abs=0.06)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_nats_of_a_probe_that_is_sure_and_wrong_are_finite(classes):
+    y = np.arange(30) % classes
+    classifier = make_pipeline(StandardScaler(), LogisticRegression()).fit(np.eye(classes)[y], y)
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(40, classes)), random.integers(0, classes, 40)
+    share = np.bincount(labels) / 40
+    entropy = -(share @ np.log(share))
+    log_q = classifier.predict_log_proba(x)[np.arange(40), labels]
+    assert probes._nats(classifier, x, labels) == pytest.approx(entropy + log_q.mean())
+    assert -np.inf < probes._nats(classifier, 1e4 * x, labels) < -1e3
 
 
 @pytest.mark.parametrize("kind", ["floor", "logistic", "boosting"])

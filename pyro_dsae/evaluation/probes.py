@@ -220,7 +220,10 @@ def _nats(classifier: Pipeline, x: np.ndarray, y: np.ndarray) -> float:
     if not known.any():
         return 0.0
     columns = [column[label] for label in y[known]]
-    log_q = classifier.predict_log_proba(x[known])[np.arange(len(columns)), columns]
+    logits = classifier.decision_function(x[known])  # scikit-learn's probabilities may be 0
+    if logits.ndim == 1:  # of two classes, the log of the odds of the second
+        logits = np.stack([np.zeros_like(logits), logits], axis=1)
+    log_q = logits[np.arange(len(columns)), columns] - np.logaddexp.reduce(logits, axis=1)
     share = np.unique(columns, return_counts=True)[1] / len(columns)
     return float(log_q.mean() - share @ np.log(share))
 
