@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from columns import EXACT, JUDGED_SWAPS, ORIGIN, Column, at
-from design import Cell, Study, Table
+from design import PLAIN, Cell, Study, Table
 from plan import Plan, judge_option, plan_options
 from pyro_dsae.analyses.codes import device_of
 from pyro_dsae.analyses.reconstruct import picture_mse
@@ -41,10 +41,7 @@ judge takes its motion for the true one, and how many of the four attributes.*""
 
 # By name, what differs from a cell of `small`.
 MODELS: dict[str, dict[str, Any]] = {
-    "plain-elbo": {
-        "model": {"dynamic_view": "none", "static_dropout": 0.0},
-        "training": {"kl_f_growth": 1.0, "kl_z_weight": 1.0},
-    },
+    "plain-elbo": PLAIN,
     "small-no-view": {"model": {"dynamic_view": "none"}},
     "small-no-dropout": {"model": {"static_dropout": 0.0}},
     "small": {},

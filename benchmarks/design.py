@@ -9,6 +9,10 @@ from typing import Any
 from columns import Column
 
 TRAINING = "training"  # the section of what a run's own metrics say
+PLAIN: dict[str, dict[str, Any]] = {  # what turns the preset `small` into the bound as it is
+    "model": {"dynamic_view": "none", "static_dropout": 0.0},
+    "training": {"kl_f_growth": 1.0, "kl_z_weight": 1.0},
+}
 
 
 @dataclass(frozen=True)

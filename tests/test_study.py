@@ -484,11 +484,14 @@ def test_the_study_of_objectives_trains_each_by_its_defaults(known, benchmark, d
     page = answer(benchmark("objectives_study"), *call)
     for name, objective in OBJECTIVES.items():
         assert f"| `{name}` | 1 | 1 | 1.00 | 0.500 | 0.250 | 0.900 | 2.00 |" in page
-        training = read_config(tmp_path / "runs" / name / "seed-0")["training"]
-        assert training == training | {"objective": name, **objective.defaults.get("training", {})}
+        made = read_config(tmp_path / "runs" / name / "seed-0")
+        training = {"objective": name, **objective.defaults.get("training", {})}
+        assert made["training"] == made["training"] | training
+        view = objective.defaults.get("model", {}).get("dynamic_view", "none")
+        assert (made["model"]["dynamic_view"], made["model"]["static_dropout"]) == (view, 0)
     assert load(tmp_path / "runs" / "avb" / "seed-0").config.noise_dim == 16
     speeds = re.findall(r"^\| `[a-z-]+` \| 1 \| 1 \| ([0-9]+) \|$", page, re.MULTILINE)
-    assert len(speeds) == len(OBJECTIVES) and all(map(int, speeds))
+    assert len(speeds) == 1 + len(OBJECTIVES) and all(map(int, speeds))
 
 
 def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
