@@ -19,7 +19,9 @@ The preset `small` where a view hides all that is appearance, and `bottleneck` w
 Sprites with no view at all, and on moving shapes, whose size and outline a change of colours leaves
 as they are. The preset `pairs` is told who is who, and that alone. A swap is the appearance of one
 sequence in the motion of another; a ratio of 1 says that it is as near to its true sequence as a
-reconstruction is to the original."""
+reconstruction is to the original. near_B are the swaps whose nearest true sequence of A's
+appearance has B's motion; exact retrieval are those whose nearest of all that can be rendered,
+11,664 of the sprites and 31,104 of the moving shapes, is the true one."""
 
 # A view hides the colours here, so that f is needed for less: it is dropped less often.
 MOVING_SHAPES = {

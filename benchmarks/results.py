@@ -97,7 +97,7 @@ def _page(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[
         *(f"evaluated: {how}" for result in results for how in result.evaluated),
     ]
     facts = [
-        f"command: `{command()}`",
+        f"command: `{command().replace(' --so-far', '')}`",  # which goes on from this page
         f"each run: {budget:g} {unit}; seeds 0 to {plan.seeds - 1}",
         *(cell.describe() for cell in study.cells),
         *dict.fromkeys(made),

@@ -160,6 +160,6 @@ def _av():
         import av
     except ImportError as error:
         raise DataError(
-            "videos are decoded by PyAV, which is not installed; pip install 'pyro-dsae[video]'"
+            "videos are decoded by PyAV, which is not installed; pip install av"
         ) from error
     return av

@@ -2,7 +2,8 @@
 
 Together they compute what one process computes at the same batch size, up to rounding:
 DistributedDataParallel averages the gradients, and :meth:`World.whole_batch` does the same for the
-two things that depend on the rest of the batch, batch norm and the random numbers.
+two things that depend on the rest of the batch, batch norm and the random numbers. Not so what an
+objective makes of a batch as a whole, such as free bits: that is made of each process's share.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from pyro_dsae.networks import (
     SLOPE,
     BiLSTM,
     DiagonalNormal,
+    encoded,
     observed_steps,
     step_lengths,
     visible,
@@ -173,14 +174,15 @@ class Guide(nn.Module, ABC):
         viewed = self.training and self.view is not None
         seen = visible(self.view(x), mask) if viewed else own
         if self.static_encoder is not None:
-            return self.static_encoder(own), self.encoder(seen)
+            return encoded(self.static_encoder, own, mask), encoded(self.encoder, seen, mask)
         if not viewed:
-            codes = self.encoder(seen)
+            codes = encoded(self.encoder, seen, mask)
             return codes, codes
         # One pass over both, so that batch norm sees the same mixture in every statistic.
         # Joined with the channels last, as they lie in memory: nothing is rearranged.
         both = torch.cat([part.movedim(2, -1) for part in (own, seen)]).movedim(-1, 2)
-        static_codes, codes = self.encoder(both).chunk(2)
+        masks = None if mask is None else torch.cat([mask, mask])
+        static_codes, codes = encoded(self.encoder, both, masks).chunk(2)
         return static_codes, codes
 
     def static(self, seen: Seen) -> dist.Independent:

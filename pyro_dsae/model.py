@@ -76,11 +76,21 @@ class GenerativeModel(nn.Module):
         """Scale of the likelihood in units of x; of a learned one of a series, shape (D,)."""
         return self.log_scale.exp() if self.config.learn_scale else self.config.scale
 
-    def decode(self, f: Tensor, z: Tensor) -> Tensor:
+    def decode(self, f: Tensor, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """Means of the frames: f (*, static_dim), z (*, T, dynamic_dim) to (*, T, C, H, W), or
-        (*, T, D) for a series."""
+        (*, T, D) for a series.
+
+        Args:
+            observed: which frames to decode, bool (B, T), where * ends in B; the others are zero.
+        """
         f = f.unsqueeze(-2).expand(*f.shape[:-1], z.shape[-2], f.shape[-1])
-        return self.decoder(torch.cat([f, z], dim=-1))
+        latents = torch.cat([f, z], dim=-1)
+        if observed is None:
+            return self.decoder(latents)
+        means = self.decoder(latents[..., observed, :])
+        frames = means.new_zeros(*latents.shape[:-1], *self.config.frame_shape)
+        frames[..., observed, :, :, :] = means
+        return frames
 
     def draw_static(self, sequences: int, draw: Draw) -> Tensor:
         """f from p(f) = N(0, I), shape (B, static_dim)."""
@@ -130,8 +140,9 @@ class GenerativeModel(nn.Module):
                 f = self.draw_static(x.shape[0], pyro.sample)
             with poutine.scale(scale=kl_z_weight):
                 z = self.draw_dynamic(f, x.shape[1], lengths, pyro.sample)
-            means = self.decode(f, z)
-            # One decode and one site for all frames: fewer sites, and batch norm sees them once.
+            # One decode and one site for all frames: fewer sites, and batch norm sees them once,
+            # and in training none that is not there.
+            means = self.decode(f, z, mask if self.training and x.dim() == 5 else None)
             frames = LIKELIHOODS[self.config.likelihood](means, self.scale)
             masked = 1 if mask is None else mask.dim() - 1  # dimensions, beside the sequences
             frames = frames.to_event(x.dim() - 1 - masked).mask(True if mask is None else mask)

@@ -139,14 +139,16 @@ class ConvDecoder(FrameNetwork):
         layers: list[nn.Module] = []
         for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
             layers += hidden(nn.ConvTranspose2d, inputs, outputs, batch_norm)
-        layers += [ToFrames(widths[-2], widths[-1], 4, stride=2, padding=1), nn.Sigmoid()]
+        layers.append(ToFrames(widths[-2], widths[-1], 4, stride=2, padding=1))
         self.convolutions = nn.Sequential(*layers)
 
     def forward(self, latents: Tensor) -> Tensor:
         with self.autocast(latents):
             grid = self.code(latents).reshape(-1, *self.grid)
             frames = self.convolutions(grid.contiguous(memory_format=torch.channels_last))
-        return frames.to(latents.dtype).reshape(*latents.shape[:-1], *self.frame_shape)
+        # Not in bfloat16, where it is exactly 1 from 6.3 on: a Bernoulli would get no gradient.
+        frames = frames.to(latents.dtype).sigmoid()
+        return frames.reshape(*latents.shape[:-1], *self.frame_shape)
 
 
 class MLPEncoder(nn.Sequential):
@@ -235,6 +237,17 @@ def visible(x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None:
         observed = observed * per_value(mask, x)
     return torch.cat([x * observed, observed], dim=-1)
+
+
+def encoded(encoder: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
+    """Codes (B, T, -) of what is :func:`visible`; zero for a frame that is not observed, which has
+    no part in the statistics of batch norm either."""
+    if mask is None or x.dim() == 3:
+        return encoder(x)
+    observed = encoder(x[mask])
+    codes = observed.new_zeros(*mask.shape, observed.shape[-1])
+    codes[mask] = observed
+    return codes
 
 
 def per_value(mask: Tensor, x: Tensor) -> Tensor:

@@ -57,13 +57,18 @@ class RunFolder:
             )
         made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
+        checkpoint = self.path / CHECKPOINT
+        earlier, saved = checkpoint.read_bytes() if checkpoint.exists() else None, False
         try:
             self.save(state)
+            saved = True
             about = {**self.settings, "versions": versions()}
             write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
         except BaseException:
-            if not held:
-                (self.path / CHECKPOINT).unlink(missing_ok=True)
+            if saved:
+                checkpoint.unlink()
+            if saved and earlier is not None:
+                write_whole(checkpoint, earlier)
             if made:
                 self.path.rmdir()
             raise

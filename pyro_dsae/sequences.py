@@ -200,7 +200,7 @@ class Sequences:
         rows = np.arange(len(self))[chosen]
         return replace(
             self,
-            x=self.x[rows] if isinstance(self.x, np.ndarray) else self.x.take(rows),
+            x=self.x[rows] if isinstance(self.x, np.ndarray | Tensor) else self.x.take(rows),
             lengths=self.lengths[rows],
             groups=self.groups[rows],
             mask=None if self.mask is None else self.mask[rows],

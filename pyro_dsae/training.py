@@ -72,7 +72,7 @@ class TrainingConfig:
             the objective ``elbo``. See :class:`~pyro_dsae.objectives.elbo.AnalyticELBO`.
         static_dropout_until: fraction of the training over which the model's static dropout falls
             to 0, along a line. By then z carries what happens; later it would take up appearance.
-        estimator: of the objective ``elbo``, and of the bound on the held-out part; a key of
+        estimator: of the objective ``elbo``, a key of
             :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         precision: ``bf16`` or ``fp32`` convolutions; ``auto`` takes bf16 where the device has
             instructions for it.
@@ -265,7 +265,7 @@ def fit(
                 metrics = training.epoch(received, on_step)
                 if world.first:
                     on_epoch(metrics)
-    dsae.guide.static_dropout = float(dsae.guide.static_dropout)
+    dsae.guide.static_dropout = dsae.config.static_dropout  # a trainer's is a tensor that changes
     dsae.load_state_dict(read(training.folder.path)[1])
     return dsae.eval()
 
@@ -536,9 +536,7 @@ class _Training:
     def _validate(self) -> dict[str, Any]:
         self.dsae.eval()
         torch.manual_seed(self.config.seed)  # the same noise each time: epochs can be compared
-        parts, active = elbo_parts(
-            self.dsae, self.validation, self.config.estimator, self.config.batch_size, self.world
-        )
+        parts, active = elbo_parts(self.dsae, self.validation, self.config.batch_size, self.world)
         if not math.isfinite(parts["elbo"]):
             raise TrainingError(
                 f"the bound on the held-out part is {parts['elbo']} after epoch "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-av = pytest.importorskip("av", reason="videos need PyAV: pip install 'pyro-dsae[video]'")
+av = pytest.importorskip("av", reason="videos need PyAV: pip install av")
 
 PERSONS = {"11": "train", "12": "train", "19": "validation", "22": "test"}
 

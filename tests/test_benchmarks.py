@@ -45,7 +45,7 @@ def test_the_table_of_bounds_has_three_guides_of_one_generative_model(tmp_path):
 
 
 def test_a_set_like_kth_is_prepared_and_its_speed_stated(tmp_path):
-    pytest.importorskip("av", reason="videos need PyAV: pip install 'pyro-dsae[video]'")
+    pytest.importorskip("av", reason="videos need PyAV: pip install av")
     command = [sys.executable, ROOT / "benchmarks" / "prepare_kth.py", "--videos", "2"]
     result = subprocess.run(
         [*command, "--frames", "40"], cwd=tmp_path, check=True, capture_output=True, text=True

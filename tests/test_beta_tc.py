@@ -5,12 +5,18 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Normal
+from torch.distributions import Independent, Normal
 
 from conftest import objective_of, tiny_model
 from fixed_noise import FixedNoise, standard_noise
 from pyro_dsae import ConfigError
-from pyro_dsae.objectives.beta_tc import SAMPLING, BetaTC, aggregated, stratified
+from pyro_dsae.objectives.beta_tc import (
+    SAMPLING,
+    BetaTC,
+    TotalCorrelationELBO,
+    aggregated,
+    stratified,
+)
 from pyro_dsae.objectives.elbo import traces
 
 
@@ -46,6 +52,24 @@ def test_stratified_batches_estimate_the_density_of_the_population_without_bias(
         joint, _ = aggregated(log_q, stratified(3, 5)[:1].double())
         found.append(joint.exp())
     assert torch.stack(found).mean().item() == pytest.approx(density.item())
+
+
+@pytest.mark.parametrize("sampling", SAMPLING)
+def test_a_step_that_half_of_the_batch_has_is_one_of_half_of_the_sequences(sampling):
+    """Their codes have the total correlation that they have alone."""
+    torch.manual_seed(0)
+    loc, value = torch.randn(8, 3).double(), torch.randn(8, 3).double()
+    long = torch.arange(8) % 2 == 0
+
+    def terms(rows, sequences, mask):
+        bound = TotalCorrelationELBO(sequences, 1.0, 1.0, sampling)
+        site = {"value": value[rows], "fn": Independent(Normal(loc[rows], 0.1), 1), "mask": mask}
+        return bound._decomposed(site, Independent(Normal(torch.zeros(3).double(), 1.0), 1))
+
+    of_all, alone = terms(slice(None), 1000, long), terms(long, 500, None)
+    assert {name: term.item() for name, term in of_all.items()} == pytest.approx(
+        {name: term.item() for name, term in alone.items()}
+    )
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import mutual_info_score
 
 from pyro_dsae.analyses.codes import Codes
+from pyro_dsae.evaluation import UnmeasurableError
 from pyro_dsae.evaluation.disentanglement import (
     BINS,
     concentration,
@@ -175,6 +176,13 @@ def test_unknown_classes_and_constant_factors_are_left_out():
     found = disentanglement(codes, factors)
     assert (found.sequences, found.factors) == (470, 3)
     assert found.modularity > 0.99
+
+
+def test_without_a_sequence_of_known_classes_there_is_nothing_to_score():
+    codes, factors = part()
+    factors = np.where(np.arange(480)[:, None] % 3 == np.arange(3), -1, factors)
+    with pytest.raises(UnmeasurableError, match="no sequence has a known class of every factor"):
+        disentanglement(codes, factors)
 
 
 def test_what_cannot_be_scored_is_refused():

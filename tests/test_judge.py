@@ -136,12 +136,12 @@ def test_its_size_follows_the_frames_and_a_gradient_reaches_every_parameter(fram
     assert all(parameter.grad.any() for parameter in judge.parameters())
 
 
-def test_the_architecture_is_the_fields():
+def test_the_architecture_is_the_fields_with_half_the_channels():
     judge = Judge(JudgeConfig((3, 64, 64), {"body": 6}, {"action": 3, "direction": 3}))
     shapes = {name: tuple(value.shape) for name, value in judge.named_parameters()}
     sizes = [shape for shape in shapes.values() if len(shape) == 4]
-    assert sizes == [(64, 3, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4), (512, 256, 4, 4)]
-    assert shapes["encoder.code.weight"] == (128, 512 * 4 * 4)
+    assert sizes == [(32, 3, 4, 4), (64, 32, 4, 4), (128, 64, 4, 4), (256, 128, 4, 4)]
+    assert shapes["encoder.code.weight"] == (128, 256 * 4 * 4)
     assert shapes["lstm.lstm.weight_hh_l0_reverse"] == (4 * 256, 256)
     assert shapes["heads.0.0.weight"] == (256, 512)
     assert shapes["heads.0.2.weight"] == (9, 256)

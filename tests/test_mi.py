@@ -33,7 +33,7 @@ def test_codes_that_views_do_not_change_have_the_least_contrast(shared, frames, 
     )
     reading = dsae.guide.read(frames, None)
     f, z = dsae.guide.walk(reading, lambda _, q: q.mean)
-    found = [each.item() for each in objective._contrast(frames, reading)]
+    found = [each.item() for each in objective._contrast(frames, None, reading)]
     expected = [info_nce(code, code, 0.1).item() for code in (f, z.flatten(1))]
     assert found == pytest.approx(expected, rel=1e-6)
 

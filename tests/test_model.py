@@ -194,15 +194,18 @@ def test_a_padded_batch_has_the_weighted_bounds_of_its_sequences(dsae, frames):
     torch.testing.assert_close(bound(frames, MASK, noise), alone, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_what_is_not_observed_does_not_matter(dsae, frames, name):
-    dsae.eval()
+def test_what_is_not_observed_does_not_matter(dsae, frames, name, training):
+    """In training, no statistic of batch norm is of it."""
+    dsae.train(training)
     other = torch.where(MASK[..., None, None, None], frames, 1 - frames)
     estimator, found = ESTIMATORS[name](), []
     for x in (frames, other):
         with FixedNoise(standard_noise(4)):
             found.append(estimator.loss(dsae.model, dsae.guide, x, MASK))
     assert found[0] == found[1]
+    dsae.eval()
     (f, z), (other_f, other_z) = dsae.encode(frames, MASK), dsae.encode(other, MASK)
     assert torch.equal(f, other_f)
     for i, length in enumerate(LENGTHS):

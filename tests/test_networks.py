@@ -1,8 +1,16 @@
+import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_dsae import DSAE, ModelConfig
-from pyro_dsae.networks import BiLSTM, ConvDecoder, ConvEncoder, ToFrames, step_lengths
+from pyro_dsae.networks import (
+    BiLSTM,
+    ConvDecoder,
+    ConvEncoder,
+    ToFrames,
+    step_lengths,
+    use_bfloat16,
+)
 
 
 def test_the_paper_preset_has_the_papers_shapes():
@@ -33,12 +41,24 @@ def test_networks_take_any_frame_and_any_leading_shape(frame_shape, batch):
     assert (frames >= 0).all() and (frames <= 1).all()
 
 
+def test_a_pixel_that_is_surely_wrong_has_a_gradient_in_bfloat16():
+    decoder = ConvDecoder(8, (1, 16, 16), (2, 2, 2, 2), 8)
+    use_bfloat16(decoder, True)
+    last = decoder.convolutions[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, 7.0)
+    probs = decoder(torch.zeros(1, 8))
+    assert probs.dtype == torch.float32
+    dist.Bernoulli(probs).log_prob(torch.zeros_like(probs)).sum().backward()
+    assert last.bias.grad.item() == pytest.approx(-256, rel=0.01)
+
+
 def test_signals_keep_their_size_without_batch_norm():
     """Every hidden layer has the mean square of its input, but for what the border takes."""
     torch.manual_seed(0)
     shape, channels = (3, 64, 64), (32, 64, 64, 64)
     down = ConvEncoder(shape, channels, 8, batch_norm=False).convolutions
-    up = ConvDecoder(8, shape, channels, 8, batch_norm=False).convolutions[:-2]
+    up = ConvDecoder(8, shape, channels, 8, batch_norm=False).convolutions[:-1]
     for network, x in ((down, torch.randn(16, *shape)), (up, torch.randn(64, 64, 4, 4))):
         for convolution, activation in zip(network[::2], network[1::2], strict=True):
             before, x = x, activation(convolution(x))

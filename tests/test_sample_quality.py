@@ -107,6 +107,7 @@ def test_samples_have_f_and_z_of_the_prior_and_fixed_motions_f_alone(judge, monk
     with seeded(3, torch.device("cpu")):
         f, z = dsae.model.draw(12, 4)
     expected = ((f, z), (f, codes.z), (codes.f, codes.z))
+    assert len(seen) == len(expected)
     assert all(map(torch.equal, sum(seen, ()), sum(expected, ())))
 
 

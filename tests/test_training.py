@@ -30,6 +30,7 @@ from pyro_dsae import (
     training,
 )
 from pyro_dsae import fit as fit_
+from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.run_folder import read_config
 
 HERE = Path(__file__).parent
@@ -96,6 +97,9 @@ def test_static_dropout_falls_along_a_line_to_zero(sequences, tmp_path):
     on_step = lambda step: rates.append(float(dsae.guide.static_dropout))  # noqa: E731
     fit_(dsae, sequences, tmp_path / "run", config, on_step=on_step)
     assert rates == pytest.approx([0.2, 0.15, 0.1, 0.05, 0.0, 0.0, 0.0, 0.0])
+    again = model(static_dropout=0.2)
+    fit_(again, sequences, tmp_path / "run", config, resume=True)
+    assert again.guide.static_dropout == dsae.guide.static_dropout == 0.2  # the model's own
 
 
 def test_with_all_kl_free_the_prior_stays_as_it_was(sequences, tmp_path):
@@ -388,6 +392,27 @@ def test_a_run_is_kept_where_there_is_no_room_to_overwrite_it(sequences, tmp_pat
     with pytest.raises(CheckpointError, match="checkpoint.pt: cannot write"):
         fit_(model(code_dim=100), sequences, tmp_path / "run", SHORT, overwrite=True)
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_run_is_kept_where_the_config_of_another_cannot_be_written(
+    sequences, tmp_path, monkeypatch
+):
+    run = tmp_path / "run"
+    fit_(model(), sequences, run, SHORT)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def write(path, content):
+        if path.name == "config.json":
+            raise KeyboardInterrupt
+        write_whole(path, content)
+
+    monkeypatch.setattr("pyro_dsae.run_folder.write_whole", write)
+    with pytest.raises(KeyboardInterrupt):
+        fit_(model(guide="full"), sequences, run, SHORT, overwrite=True)
+    assert before == {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(KeyboardInterrupt):
+        fit_(model(), sequences, tmp_path / "other", SHORT)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_full_disk_leaves_no_half_a_run(sequences, tmp_path, little_space):

@@ -41,7 +41,7 @@ def test_a_perfect_copy_has_no_feature_error(frames, monkeypatch):
     assert objective.parts["feature_error"] > 1
     copies = frames, torch.cat([frames, frames])  # of the model, and then for the discriminators
     calls = iter(copies)
-    monkeypatch.setattr(dsae.model, "decode", lambda f, z: next(calls))
+    monkeypatch.setattr(dsae.model, "decode", lambda f, z, *_: next(calls))
     objective(frames, None, 1.0, 1.0)
     assert objective.parts["feature_error"].item() == pytest.approx(0, abs=1e-12)
 

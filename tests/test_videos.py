@@ -351,7 +351,7 @@ def test_videos_need_pyav(tmp_path, monkeypatch):
         return original(name, *arguments)
 
     monkeypatch.setattr(builtins, "__import__", without_av)
-    with pytest.raises(DataError, match=r"pip install 'pyro-dsae\[video\]'"):
+    with pytest.raises(DataError, match="pip install av"):
         prepared(tmp_path)
 
 

@@ -50,7 +50,7 @@ def decoder_onnx(dsae: DSAE) -> bytes:
         )
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"writing ONNX needs the package {error.name}; pip install 'pyro-dsae[onnx]'"
+            f"writing ONNX needs the package {error.name}; pip install {error.name}"
         ) from error
     program.save(content)
     return content.getvalue()

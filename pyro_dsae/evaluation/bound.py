@@ -24,7 +24,7 @@ from pyro_dsae.analyses.codes import BATCH, batches, device_of, seeded
 from pyro_dsae.distributed import ALONE, World
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import observed_steps
-from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
+from pyro_dsae.objectives.elbo import AnalyticELBO, per_sequence
 from pyro_dsae.sequences import Sequences
 
 ACTIVE = 0.01  # variance of the posterior mean over the data above which a unit counts as active
@@ -98,7 +98,6 @@ def bound_scores(
 def elbo_parts(
     dsae: DSAE,
     sequences: Sequences,
-    estimator: str = "analytic",
     batch_size: int = BATCH,
     world: World = ALONE,
 ) -> tuple[dict[str, float], dict[str, int]]:
@@ -108,10 +107,9 @@ def elbo_parts(
     sequence; the second ``active_f`` and ``active_z``. ``dsae`` is in eval mode.
 
     Args:
-        estimator: a key of :data:`pyro_dsae.objectives.elbo.ESTIMATORS`.
         world: the processes that share the work, of which each gets the result.
     """
-    objective = ESTIMATORS[estimator]()
+    objective = AnalyticELBO()
     totals: dict[str, Tensor] = {}
     means: dict[str, list[Tensor]] = {"f": [], "z": []}
     for rows in batches(len(sequences), batch_size):

@@ -87,9 +87,13 @@ def disentanglement(codes: Codes, factors: np.ndarray, seed: int = 0) -> Disenta
             are unknown, -1, throughout, then sequences with an unknown class, and then factors with
             one class only.
         seed: of the ``AT_MOST`` sequences that are taken, of the halves and of the forests.
+
+    Raises UnmeasurableError when no sequence is left, or fewer than two factors.
     """
     factors = factors[:, (factors >= 0).any(axis=0)]
     rows = np.flatnonzero(known(factors))
+    if not len(rows):
+        raise UnmeasurableError("no sequence has a known class of every factor")
     chosen = np.random.default_rng(seed).permutation(rows)[:AT_MOST]
     units = torch.cat([codes.f, codes.mean_z], dim=-1).cpu().numpy()[chosen]
     factors = factors[chosen]

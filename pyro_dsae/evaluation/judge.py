@@ -223,7 +223,7 @@ def train_judge(
             accuracy = accuracies(judge, validation, expected)
             on_check(step / a_pass, accuracy)
             flawless = flawless + 1 if min(accuracy.values()) == 1 else 0
-            if flawless == CHECKS:
+            if flawless == min(CHECKS, a_pass):
                 break
     return judge.eval()
 

@@ -77,7 +77,7 @@ def retrieval(
     """
     partner = match_pairs(static, dynamic, seed)
     codes = encode(dsae, sequences)
-    swaps = np.empty_like(sequences.x)
+    swaps = np.empty(sequences.x.shape, np.uint8)
     for rows in batches(len(sequences)):
         swaps[rows] = to_uint8(dsae.decode(codes.f[rows], codes.z[partner[rows]]))
     wanted = np.hstack([static, dynamic[partner]])

@@ -108,7 +108,9 @@ class TotalCorrelationELBO(AnalyticELBO):
             value, log_p, loc, scale = (each[site["mask"]] for each in (value, log_p, loc, scale))
         # Of every code under the posterior of every sequence: (B, B, D).
         log_q = torch.distributions.Normal(loc, scale).log_prob(value.unsqueeze(1))
-        joint, marginals = aggregated(log_q, self.sampling(len(value), self.sequences).to(value))
+        # Of all sequences as many as of the batch's are so long, by this batch's measure.
+        sequences = max(len(value), round(self.sequences * len(value) / len(site["value"])))
+        joint, marginals = aggregated(log_q, self.sampling(len(value), sequences).to(value))
         own = log_q.diagonal().sum(dim=0)  # (B,)
         return {
             "index_mi": (own - joint).sum(),

@@ -49,7 +49,8 @@ class AnalyticELBO(TraceMeanField_ELBO):
 
     Args:
         free_bits: nats that f and each z_t may cost for nothing, lest they are given up early in
-            training: a KL, averaged over the batch, counts as max(free_bits, KL). Kingma et al.
+            training: a KL, averaged over the batch, counts as max(free_bits, KL). A dropped f, of
+            KL 0, counts in that average. Kingma et al.
             (2016), Improved Variational Inference with Inverse Autoregressive Flow. With 0 the
             loss is the negative ELBO.
     """

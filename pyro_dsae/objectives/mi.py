@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from pyro_dsae.config import ConfigError
 from pyro_dsae.guides import Reading
 from pyro_dsae.model import DSAE
+from pyro_dsae.networks import encoded
 from pyro_dsae.objectives.discriminators import SequenceDiscriminator, accuracy, logistic_loss
 from pyro_dsae.objectives.elbo import detached, kl_terms, parts_of, traces
 from pyro_dsae.objectives.objective import Objective, held, latents
@@ -115,7 +116,7 @@ class MutualInformation(Objective):
         together = pairs(f_seen, z_seen, lengths)
         apart = pairs(f_seen, another(z_seen), other)
         discriminators = logistic_loss(together, apart)
-        contrast_f, contrast_z = self._contrast(x, reading)
+        contrast_f, contrast_z = self._contrast(x, mask, reading)
         self.parts = detached(parts) | {
             "mi": information.detach(),
             "contrast_f": contrast_f.detach(),
@@ -133,14 +134,14 @@ class MutualInformation(Objective):
             + discriminators
         )
 
-    def _contrast(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+    def _contrast(self, x: Tensor, mask: Tensor | None, reading: Reading) -> tuple[Tensor, Tensor]:
         """C_f and C_z, in nats, summed over the batch."""
         guide = self.dsae.guide
         whole = reading._replace(kept=None)  # static dropout would leave nothing to compare
         # What z sees without the view; f's own encoder, if it has one, says nothing of that.
-        as_it_is = whole.static.codes if guide.static_encoder is None else guide.encoder(x)
-        if whole.static.observed is not None:
-            as_it_is = as_it_is * whole.static.observed
+        as_it_is = whole.static.codes
+        if guide.static_encoder is not None:
+            as_it_is = encoded(guide.encoder, x, mask)
         other = whole._replace(static=shuffled(whole.static), codes=as_it_is)
         f, z = guide.walk(whole, lambda _, q: q.mean)
         other_f, other_z = guide.walk(other, lambda _, q: q.mean)
