@@ -38,6 +38,15 @@ def test_codes_that_views_do_not_change_have_the_least_contrast(shared, frames, 
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_sequence_alone_teaches_the_discriminator_nothing(frames):
+    objective = objective_of("mi", tiny_model(dynamic_view="colour"))
+    objective(frames[:1], None, 1.0, 1.0).backward()
+    assert objective.parts["discriminator_loss"] == 0
+    assert not any(parameter.grad.any() for parameter in objective.networks.parameters())
+    objective(frames[:2], None, 1.0, 1.0).backward()
+    assert objective.parts["discriminator_loss"] > 0
+
+
 def test_without_a_view_there_is_nothing_to_contrast():
     with pytest.raises(ConfigError, match=r"objective is 'mi'.*\(4,\).*use elbo"):
         objective_of("mi", tiny_model(frame_shape=(4,)))

@@ -115,7 +115,8 @@ class MutualInformation(Objective):
         f_seen, z_seen = f.detach(), z.detach()
         together = pairs(f_seen, z_seen, lengths)
         apart = pairs(f_seen, another(z_seen), other)
-        discriminators = logistic_loss(together, apart)
+        # A sequence alone is no other's to be shuffled with.
+        discriminators = logistic_loss(together, apart) if len(x) > 1 else 0 * together.sum()
         contrast_f, contrast_z = self._contrast(x, mask, reading)
         self.parts = detached(parts) | {
             "mi": information.detach(),
