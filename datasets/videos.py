@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ from pyro_dsae.datasets.footage import (
     visible,
 )
 from pyro_dsae.datasets.hdf5 import DataError, Factor
+from pyro_dsae.datasets.parts import PARTS
 from pyro_dsae.datasets.recordings import Clip, Recordings, Video, Window
 from pyro_dsae.datasets.source import OptionError, check_seed
 
-PARTS = ("train", "validation", "test")
 RESERVED = ("path", "split", "group", "first", "last")  # columns that are no factors
 
 
@@ -113,7 +113,11 @@ class Videos(Recordings):
             Video(self._footage(path), [self._clip(row, len(of) > 1) for row in of])
             for path, of in by_path.items()
         ]
-        _check_clips(clip for video in videos for clip in video.clips)
+        clips = [clip for video in videos for clip in video.clips]
+        _check_clips(clips)
+        given = {clip.part for clip in clips} - {""}
+        if given and "train" not in given:
+            raise DataError(f"{self.source}: no sequence is for training; change the split")
         return videos
 
     def splits(self, windows: Sequence[Window]) -> dict[str, dict[str, np.ndarray]]:
@@ -254,7 +258,7 @@ def _frame(row: Row, name: str) -> int | None:
     return int(text)
 
 
-def _check_clips(clips: Iterator[Clip]) -> None:
+def _check_clips(clips: Sequence[Clip]) -> None:
     """Raise DataError where a clip is there twice, or a group in two parts."""
     part: dict[str, str] = {}
     names: set[str] = set()

@@ -231,7 +231,7 @@ HEAD = "path,split,who"
         (f"{HEAD}\na.avi,train,x,y", "line 2: expected 3 values"),
         (f"{HEAD}\na.avi,train,x\nc.avi,test,y\nd.avi,test,y", "line 3: 'c.avi' is not in .*, and"),
         (f"{HEAD}\na.avi,training,x", "line 2: split is 'training', but must be one of: train, v"),
-        (f"{HEAD}\na.avi,test,x", "no usable sequence is for training"),
+        (f"{HEAD}\na.avi,test,x", "videos: no sequence is for training; change the split"),
         (f"{HEAD}\na.avi,train,x\na.avi,train,x", "a.avi is in the table twice; name the frames"),
         (
             f"{HEAD},first,last\na.avi,train,x,1,2\na.avi,train,x,1,2",
@@ -263,6 +263,15 @@ def test_a_wrong_table_is_one_line_and_leaves_nothing(tmp_path, text, message):
     with pytest.raises(DataError, match=message) as error:
         prepared(tmp_path, table=rows)
     assert "\n" not in str(error.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "videos"]
+
+
+def test_a_table_whose_train_part_is_damaged_leaves_nothing(tmp_path):
+    write_video(tmp_path / "videos" / "a.avi", numbered(4))
+    (tmp_path / "videos" / "b.avi").write_bytes(b"no video")
+    rows = table(tmp_path, f"{HEAD}\na.avi,test,x\nb.avi,train,y")
+    with pytest.raises(DataError, match="no usable sequence is for training; change the split"):
+        prepared(tmp_path, table=rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv", "videos"]
 
 
