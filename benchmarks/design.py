@@ -98,22 +98,26 @@ class Study:
     cells: Sequence[Cell]
     tables: Sequence[Table]
 
-    @property
-    def sections(self) -> list[str]:
-        """The sections of an evaluation that the tables need."""
-        needed = dict.fromkeys(column.section for t in self.tables for column in t.columns)
+    def columns(self, cell: Cell) -> list[Column]:
+        """Those of the tables that show a cell."""
+        return [column for t in self.tables if t.shows(cell) for column in t.columns]
+
+    def sections(self, cell: Cell) -> list[str]:
+        """The sections of an evaluation that a cell needs."""
+        needed = dict.fromkeys(column.section for column in self.columns(cell))
         return [section for section in needed if section != TRAINING]
 
-    def readable(self, sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """The sections of an evaluation that have all figures which the tables show of them.
+    def readable(self, cell: Cell, sections: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The sections of an evaluation of a cell that have all figures which are shown of them.
 
         One of an earlier release may lack some.
         """
         found = []
         for name in sections:
             try:
-                for column in (c for t in self.tables for c in t.columns if c.section == name):
-                    column.of(sections)
+                for column in self.columns(cell):
+                    if column.section == name:
+                        column.of(sections)
             except KeyError:
                 continue
             found.append(name)

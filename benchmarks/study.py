@@ -97,7 +97,7 @@ class Run:
             raise TrainingError(f"{file}: is damaged; remove it") from None
         if of != (weights_sha256(self.folder), data, part):
             return 0, {}
-        return sequences, {name: held[name] for name in study.readable(held)}
+        return sequences, {name: held[name] for name in study.readable(self.cell, held)}
 
     def result(self, study: Study, part: str, judges: Mapping[Path, str]) -> Result:
         """What the study's tables show of it, once it is finished."""
@@ -265,7 +265,7 @@ def _judges(runs: Sequence[Run], plan: Plan, lock: int) -> tuple[dict[Path, str]
 def _evaluation(run: Run, study: Study, plan: Plan, judges: Mapping[Path, str]) -> Job | None:
     """Measure what is missing of a run; None where nothing is."""
     judged, held = run.cell.judge in judges, run.measured(study, plan.part)[1]
-    missing = [s for s in study.sections if s not in held and (s not in JUDGED or judged)]
+    missing = [s for s in study.sections(run.cell) if s not in held and (s not in JUDGED or judged)]
     if not missing:
         return None
     arguments = ["evaluate", str(run.folder), "--data", str(run.cell.data), "--part", plan.part]

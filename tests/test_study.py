@@ -129,6 +129,18 @@ def test_the_options_of_a_cell_as_a_file_and_in_words(benchmark, tmp_path):
     assert cell.describe() == words
 
 
+def test_a_cell_needs_the_figures_of_its_own_tables_alone(benchmark, tmp_path):
+    design, columns = benchmark("design"), benchmark("columns")
+    one, two = (design.Cell(name, tmp_path / "a.h5") for name in ("one", "two"))
+    tables = [
+        design.Table("", [columns.Column("", section, columns.at(key))], cells=[cell.name])
+        for cell, section, key in ((one, "codes", "eer"), (two, "codes", "mig"), (two, "bound", "k"))
+    ]
+    study, held = design.Study("", "", [one, two], tables), {"codes": {"eer": 0.1}}
+    assert study.sections(one) == ["codes"] and study.sections(two) == ["codes", "bound"]
+    assert study.readable(one, held) == ["codes"] and study.readable(two, held) == []
+
+
 def rows(page: str) -> dict[str, list[str]]:
     """The cells of each row of a page, by the row's name; of its first table."""
     found = {}
