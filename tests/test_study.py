@@ -134,7 +134,11 @@ def test_a_cell_needs_the_figures_of_its_own_tables_alone(benchmark, tmp_path):
     one, two = (design.Cell(name, tmp_path / "a.h5") for name in ("one", "two"))
     tables = [
         design.Table("", [columns.Column("", section, columns.at(key))], cells=[cell.name])
-        for cell, section, key in ((one, "codes", "eer"), (two, "codes", "mig"), (two, "bound", "k"))
+        for cell, section, key in [
+            (one, "codes", "eer"),
+            (two, "codes", "mig"),
+            (two, "bound", "k"),
+        ]
     ]
     study, held = design.Study("", "", [one, two], tables), {"codes": {"eer": 0.1}}
     assert study.sections(one) == ["codes"] and study.sections(two) == ["codes", "bound"]
@@ -579,11 +583,16 @@ def test_the_study_of_series_stands_beside_the_data_themselves(started, benchmar
     call = [vowels, watch, tmp_path / "runs", out, "--epochs", 1, "--seeds", 1]
     page = answer(benchmark("series_study"), *call)
     first, second = page.split("## Watch")
-    assert "| `japanese-vowels` | 1 | 1 |" in first and "`watch" not in first.split("##")[1]
+    assert "`watch" not in first.split("##")[1]
     assert "| the data themselves | — | — | 0.0 | 0.0 | 100.0 | 100.0 |" in first
-    assert rows(second)["watch"][:2] == rows(second)["watch-plain"][:2] == ["1", "1"]
-    assert "japanese-vowels" not in rows(second)
-    assert load(tmp_path / "runs" / "watch" / "seed-0").config.dynamic_view == "worn"
+    for name in ("watch", "watch-pairs"):
+        assert rows(second)[name][:2] == ["1", "1"] and "—" not in rows(second)[name]
+    for name, epochs in (("japanese-vowels", "4"), ("japanese-vowels-pairs", "2")):
+        assert rows(first)[name][:2] == ["1", epochs] and "—" not in rows(first)[name]
+        assert name not in rows(second)
+    pairs = read_config(tmp_path / "runs" / "watch-pairs" / "seed-0")
+    assert pairs["model"]["dynamic_view"] == "worn"
+    assert pairs["training"]["objective_options"] == {"weight": 0.02}
 
 
 def test_a_judge_that_is_not_believed_is_named_and_the_rest_is_measured(
