@@ -65,10 +65,10 @@ class RunFolder:
             about = {**self.settings, "versions": versions()}
             write_whole(self.path / CONFIG, json.dumps(about, indent=2).encode())
         except BaseException:
-            if saved:
+            if saved:  # else the earlier one is there still
                 checkpoint.unlink()
-            if saved and earlier is not None:
-                write_whole(checkpoint, earlier)
+                if earlier is not None:
+                    write_whole(checkpoint, earlier)
             if made:
                 self.path.rmdir()
             raise

@@ -80,6 +80,14 @@ def test_training_ends_after_a_whole_pass_without_an_error_on_the_held_out_part(
     assert steps[-1][1] < steps[0][1] / 5
 
 
+def test_a_pass_of_one_step_is_over_after_one_check_without_an_error(monkeypatch):
+    checks = []
+    monkeypatch.setattr("pyro_dsae.evaluation.judge.BATCH", 1000)
+    check = lambda passes, accuracy: checks.append(min(accuracy.values()))  # noqa: E731
+    trained(epochs=200, on_check=check)
+    assert checks[-1] == 1 and 1 not in checks[:-1]
+
+
 def test_the_same_seed_gives_the_same_weights():
     runs = [trained(groups=4, epochs=1, seed=seed) for seed in (5, 5, 6)]
     assert same_weights(runs[0], runs[1]) and not same_weights(runs[0], runs[2])

@@ -22,6 +22,12 @@ def test_a_batch_is_the_stored_frames_in_unit_range(sequences):
     )
 
 
+def test_frames_that_lie_on_a_device_are_taken_like_others(sequences):
+    rows = np.array([15, 3])
+    lying = replace(sequences, x=torch.from_numpy(sequences.x)).take(rows)
+    assert torch.equal(lying.x, torch.from_numpy(sequences.x[rows]))
+
+
 def test_padding_is_masked(sequences):
     _, mask = sequences.batch(np.array([0, 15]), torch.device("cpu"))
     assert mask.tolist() == [[True] * 4, [True, True, False, False]]

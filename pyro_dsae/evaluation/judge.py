@@ -21,7 +21,14 @@ from torch.nn import functional as F
 
 from pyro_dsae.analyses.codes import batches
 from pyro_dsae.checkpoint import CheckpointError, read_weights, write_weights
-from pyro_dsae.networks import FRAME_MULTIPLE, BiLSTM, ConvEncoder, bfloat16_is_fast, step_lengths
+from pyro_dsae.networks import (
+    FRAME_MULTIPLE,
+    BiLSTM,
+    ConvEncoder,
+    bfloat16_is_fast,
+    encoded,
+    step_lengths,
+)
 from pyro_dsae.sequences import Sequences
 
 MOTION = "motion"  # the head of all dynamic factors together
@@ -154,14 +161,8 @@ class Judge(nn.Module):
                 on batch norm neither.
         """
         self.encoder.bfloat16 = bfloat16_is_fast(x.device)
-        if mask is None:
-            codes, lengths = self.encoder(x), None
-        else:
-            real = self.encoder(x[mask])
-            codes = real.new_zeros(*mask.shape, real.shape[-1])
-            codes[mask] = real
-            lengths = step_lengths(mask)
-        return self.lstm(codes, lengths)[1]
+        lengths = None if mask is None else step_lengths(mask)
+        return self.lstm(encoded(self.encoder, x, mask), lengths)[1]
 
 
 def train_judge(
