@@ -38,6 +38,25 @@ def test_codes_that_views_do_not_change_have_the_least_contrast(shared, frames, 
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_discriminator_that_knows_the_pairs_has_known_losses(frames):
+    """Logits of 3 for f beside its own z and of -2 beside another's: log ratios, so I is 3 nats."""
+
+    class Knowing(torch.nn.Module):
+        own = None  # what each f was first seen with
+
+        def forward(self, f, z, lengths):
+            self.own = z.detach() if self.own is None else self.own
+            return torch.where((z == self.own).flatten(1).all(dim=1), 3.0, -2.0)
+
+    objective = objective_of("mi", tiny_model(dynamic_view="colour"))
+    objective.networks["pairs"] = Knowing()
+    objective(frames, None, 1.0, 1.0)
+    missed = math.log1p(math.exp(-3)) + math.log1p(math.exp(-2))
+    assert objective.parts["mi"].item() == pytest.approx(4 * 3.0)
+    assert objective.parts["discriminator_loss"].item() == pytest.approx(4 * missed)
+    assert objective.parts["pairs_accuracy"] == 4
+
+
 def test_a_sequence_alone_teaches_the_discriminator_nothing(frames):
     objective = objective_of("mi", tiny_model(dynamic_view="colour"))
     objective(frames[:1], None, 1.0, 1.0).backward()
