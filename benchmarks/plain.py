@@ -50,7 +50,7 @@ def negative_elbo(
     For the parts that ship with the package and the likelihood ``normal`` of a fixed scale.
     """
     guide, model = dsae.guide, dsae.model
-    seen = guide.view(x) if guide.training and guide.view is not None else x
+    seen = guide.view(x, None) if guide.training and guide.view is not None else x
     if guide.static_encoder is not None:
         static_codes, codes = guide.static_encoder(x), guide.encoder(seen)
     elif seen is x:

@@ -15,7 +15,7 @@ import pyro_dsae
 from pyro_dsae import DSAE, ConfigError, ModelConfig, Sequences, TrainingConfig
 from pyro_dsae.checkpoint import read
 from pyro_dsae.cli.options import REFRESH_SECONDS, device_option, progress_bar
-from pyro_dsae.config import GUIDE_FIELDS, PRESETS, one_of
+from pyro_dsae.config import GUIDE_FIELDS, PRESETS, check_fields, one_of
 from pyro_dsae.datasets import SequenceFile
 from pyro_dsae.distributed import World, joined, own_device
 from pyro_dsae.guides import GUIDES
@@ -172,18 +172,20 @@ def fit(
     }
     preset = preset or tables.get("preset")
     chosen = _training(tables.get("training", {}), given)
-    if "generative_from" in chosen:
-        # A preset's weights shape the generative model; a guide alone is fitted by the bound.
-        plain = {"kl_f_weight": 1.0, "kl_f_growth": 1.0, "kl_z_weight": 1.0, "free_bits": 0.0}
-        chosen = {**plain, **chosen}
     wanted = _defaults(chosen.get("objective", "elbo"))
+    # A preset's weights shape the generative model; a guide alone is fitted by the bound.
+    plain = {"kl_f_weight": 1.0, "kl_f_growth": 1.0, "kl_z_weight": 1.0, "free_bits": 0.0}
+    wanted["training"] = {
+        **(plain if "generative_from" in chosen else {}),
+        **wanted["training"],
+        **chosen,
+    }
     with SequenceFile.open(data) as file:
         default = "series" if len(file.frame_shape) == 1 else "small"
-        training = TrainingConfig.preset(preset or default, **{**wanted["training"], **chosen})
+        training = TrainingConfig.preset(preset or default, **wanted["training"])
         generative = None if resume else training.generative_from
         if generative is None:
-            shape = {"frame_shape": file.frame_shape}
-            start = ModelConfig.preset(preset or default, **shape).to_dict()
+            start = {**PRESETS[preset or default]["model"], "frame_shape": file.frame_shape}
         else:
             start = _generative(preset, generative)
         model = ModelConfig.from_dict({**start, **wanted["model"], **changes})
@@ -228,7 +230,7 @@ def _read_toml(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             tables = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML file: {error}") from None
     for key, value in tables.items():
         if key not in TABLES:
@@ -243,6 +245,7 @@ def _training(table: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
     Options of an objective join those of the file, if it is for the same objective.
     """
+    check_fields(TrainingConfig, table)
     if {"epochs", "minutes"} & set(given):
         table = {key: value for key, value in table.items() if key not in ("epochs", "minutes")}
     held = table.get("objective")

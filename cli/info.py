@@ -37,7 +37,7 @@ def _run(path: str) -> dict:
         **_cost(config["model"]),
         "data": config.get("data", {}),
         "epochs": len(metrics),
-        "kept": _kept(metrics, config["training"]["objective"]),
+        "kept": _kept(metrics, config["training"].get("objective", "")),
         "last": metrics[-1] if metrics else {},
     }
 

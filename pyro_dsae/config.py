@@ -117,7 +117,7 @@ class ConfigError(ValueError):
 
 def one_of(field: str, value: str, names: Mapping[str, Any]) -> None:
     """Raise ConfigError unless ``value`` is one of ``names``."""
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise ConfigError(f"{field} is {value!r}, but must be one of: {', '.join(names)}")
 
 

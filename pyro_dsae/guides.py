@@ -172,7 +172,7 @@ class Guide(nn.Module, ABC):
         """Codes of what is visible for f, and of what z sees of it, each (B, T, -)."""
         own = visible(x, mask)
         viewed = self.training and self.view is not None
-        seen = visible(self.view(x), mask) if viewed else own
+        seen = visible(self.view(x, mask), mask) if viewed else own
         if self.static_encoder is not None:
             return encoded(self.static_encoder, own, mask), encoded(self.encoder, seen, mask)
         if not viewed:

@@ -17,11 +17,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def _on_device(scale: float, loc: Tensor) -> Tensor:
+    """The scale as a tensor, filled where ``loc`` lies: a CUDA graph can hold no copy of a host's
+    number, which PyTorch's distributions would make of it."""
+    return loc.new_full((), scale)
+
+
 class IsotropicNormal(dist.Normal):
     """A normal with one fixed scale for all values."""
 
     def __init__(self, loc: Tensor, scale: float) -> None:
-        super().__init__(loc, scale)
+        super().__init__(loc, _on_device(scale, loc))
         self.one_scale = scale
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> IsotropicNormal:
@@ -68,7 +74,7 @@ def laplace(loc: Tensor, scale: float | Tensor) -> dist.Distribution:
         loc: means of the frames, any shape.
         scale: mean absolute deviation in units of x, one for all values or one for each channel.
     """
-    return dist.Laplace(loc, scale)
+    return dist.Laplace(loc, scale if isinstance(scale, Tensor) else _on_device(scale, loc))
 
 
 def bernoulli(loc: Tensor, scale: float | Tensor) -> dist.Distribution:

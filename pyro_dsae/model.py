@@ -110,8 +110,9 @@ class GenerativeModel(nn.Module):
 
     def draw(self, sequences: int, steps: int) -> tuple[Tensor, Tensor]:
         """f (B, static_dim) and z (B, T, dynamic_dim) of new sequences, from their priors."""
-        f = self.draw_static(sequences, lambda _, p: p.sample())
-        return f, self.draw_dynamic(f, steps, None, lambda _, p: p.sample())
+        # By the noise that several processes share, see pyro_dsae.distributed.
+        f = self.draw_static(sequences, lambda _, p: p.rsample())
+        return f, self.draw_dynamic(f, steps, None, lambda _, p: p.rsample())
 
     def forward(
         self,

@@ -19,6 +19,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 EVALUATION = "evaluation.json"  # what was measured of the weights, and the same as a table
 TABLE = "evaluation.md"
+DAMAGED = (ValueError, LookupError, TypeError, AttributeError)  # of what has another form
 PACKAGES = ("pyro-dsae", "pyro-ppl", "torch", "numpy")
 
 
@@ -39,6 +40,17 @@ class RunFolder:
         self.path = Path(path)
         self.settings = json.loads(json.dumps(settings))  # as they will be read back
 
+    def check(self, overwrite: bool = False) -> None:
+        """Raise TrainingError unless a run can be made here."""
+        if self.path.exists() and not self.path.is_dir():
+            raise TrainingError(f"{self.path}: is a file; choose another name for the run's folder")
+        held = any((self.path / name).exists() for name in (CONFIG, METRICS, CHECKPOINT, MODEL))
+        if held and not overwrite:
+            raise TrainingError(
+                f"{self.path}: holds a run already; go on with --resume (resume=True), replace it "
+                "with --overwrite (overwrite=True), or choose another folder"
+            )
+
     def create(self, state: Mapping[str, Any], overwrite: bool = False) -> None:
         """Make the folder with its config and the first checkpoint, whole or not at all.
 
@@ -46,15 +58,7 @@ class RunFolder:
         else in the folder stays.
         Raises TrainingError when the folder holds a run already.
         """
-        files = [self.path / name for name in (CONFIG, METRICS, CHECKPOINT, MODEL)]
-        if self.path.exists() and not self.path.is_dir():
-            raise TrainingError(f"{self.path}: is a file; choose another name for the run's folder")
-        held = any(file.exists() for file in files)
-        if held and not overwrite:
-            raise TrainingError(
-                f"{self.path}: holds a run already; go on with --resume (resume=True), replace it "
-                "with --overwrite (overwrite=True), or choose another folder"
-            )
+        self.check(overwrite)
         made = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         checkpoint = self.path / CHECKPOINT
@@ -95,10 +99,10 @@ class RunFolder:
         path = self.path / CHECKPOINT
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            found = state.pop("settings")
+            found = {part: dict(options) for part, options in state.pop("settings").items()}
         except FileNotFoundError:
             raise TrainingError(f"{path}: no such file, so there is nothing to resume") from None
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
+        except (pickle.UnpicklingError, RuntimeError, EOFError, *DAMAGED):
             raise TrainingError(f"{path}: truncated, or not a checkpoint of this package") from None
         for part, options in self.settings.items():
             for key in dict.fromkeys([*options, *found.get(part, {})]):
@@ -118,10 +122,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """
     try:
         config = json.loads((Path(path) / CONFIG).read_text())
-        return {"model": config["model"], "training": config["training"], **config}
+        return {**config, "model": {**config["model"]}, "training": {**config["training"]}}
     except (FileNotFoundError, NotADirectoryError):
         raise TrainingError(f"{path}: no run is here; make one with dsae fit") from None
-    except (ValueError, KeyError, TypeError):
+    except DAMAGED:
         raise TrainingError(f"{path}: its {CONFIG} is damaged") from None
 
 

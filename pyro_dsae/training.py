@@ -127,6 +127,8 @@ class TrainingConfig:
         for field in ("free_bits", "seed"):
             if not getattr(self, field) >= 0:
                 raise ConfigError(f"{field} is {getattr(self, field)}, but must not be negative")
+        if self.seed >= 2**63:
+            raise ConfigError(f"seed is {self.seed}, but must be below 2**63")
         if not 0 <= self.kl_warmup <= 1:
             raise ConfigError(f"kl_warmup is {self.kl_warmup}, but must be a fraction from 0 to 1")
         if self.free_bits and self.estimator != "analytic":
@@ -220,6 +222,8 @@ def fit(
             the data do not fit, when the loss is not finite (the last good checkpoint stays), when
             a step cannot be a CUDA graph but has to, when another process is lost, or when a signal
             stopped it.
+        ConfigError: when the objective cannot be that of this model.
+        CheckpointError: when ``generative_from`` is no run whose generative model fits.
     """
     config = config or TrainingConfig()
     one_of("cuda_graph", cuda_graph, dict.fromkeys(CUDA_GRAPH))
@@ -244,7 +248,9 @@ def fit(
         "data": dict(sequences.origin),
     }
     folder = RunFolder(run, settings)
-    with world.watched():
+    with world.watched(), _own_dropout(dsae):
+        if world.first and not resume:
+            folder.check(overwrite)  # before the model is touched
         if config.generative_from is not None:
             dsae.model.freeze()
         training = _Training(dsae, train, validation, config, folder, world, cuda_graph)
@@ -265,9 +271,17 @@ def fit(
                 metrics = training.epoch(received, on_step)
                 if world.first:
                     on_epoch(metrics)
-    dsae.guide.static_dropout = dsae.config.static_dropout  # a trainer's is a tensor that changes
     dsae.load_state_dict(read(training.folder.path)[1])
     return dsae.eval()
+
+
+@contextmanager
+def _own_dropout(dsae: DSAE) -> Iterator[None]:
+    """In the end gives the guide its own static dropout back: a trainer's is a tensor."""
+    try:
+        yield
+    finally:
+        dsae.guide.static_dropout = dsae.config.static_dropout
 
 
 class _Training:
@@ -379,8 +393,14 @@ class _Training:
     def restore(self) -> None:
         state = self.folder.restore()
         for name, module in self.trained.items():
-            module.load_state_dict(state["trained"][name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            try:
+                module.load_state_dict(state["trained"][name])
+                self.optimizers[name].load_state_dict(state["optimizers"][name])
+            except (RuntimeError, ValueError):  # by a part of one's own, which no config names
+                raise TrainingError(
+                    f"{self.folder.path}: was trained with a model of other parts; pass the same "
+                    "ones to DSAE, or choose another folder"
+                ) from None
             for group in self.optimizers[name].param_groups:  # the checkpoint's are of its device
                 group["lr"], group["capturable"] = self.now[name], self.on_gpu
         self.history, self.step = state["history"], state["step"]

@@ -15,23 +15,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_dsae.networks import per_value
+
 FREQUENCY = 4.0  # radians for a channel that goes from 0 to 1: shades of one colour part, too
 DARKEST = 0.1  # what is drawn is seen
 
 TURNED = 0.3  # radians about each axis, a standard deviation
 STRENGTH = 0.2  # standard deviation of the logarithm of a factor
 
-View = Callable[[Tensor], Tensor]
+View = Callable[[Tensor, Tensor | None], Tensor]  # of x, and of where it is observed; None for all
 
 
-def colour(x: Tensor) -> Tensor:
+def colour(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Frames in colours of which only the shapes are left, shape (B, T, C, H, W), in [0, 1].
 
     For each sequence one random smooth map from colours to colours, a sine of a random affine map:
     what has one colour keeps one, but it may be any, and light may come out darker than dark. A
     mixture of the channels would not do: it keeps the shading, by which a palette can be told.
-    In every other sequence, by chance, the median colour of the first frame becomes black: most
-    often a plain ground, before which z learns sooner what moves.
+    In every other sequence, by chance, the median colour of its first observed frame becomes black:
+    most often a plain ground, before which z learns sooner what moves.
     """
     batch, _, channels = x.shape[:3]
     frequency = FREQUENCY * torch.randn(batch, channels, channels, device=x.device, dtype=x.dtype)
@@ -39,12 +41,15 @@ def colour(x: Tensor) -> Tensor:
     pixels = x.movedim(2, -1)  # (B, T, H, W, C), as it lies in memory
     waves = torch.baddbmm(phase, pixels.flatten(1, 3), frequency).sin_().reshape(pixels.shape)
     drawn = waves.mul_((1 - DARKEST) / 2).add_((1 + DARKEST) / 2)
-    ground = x[:, 0].flatten(2).median(dim=-1).values[:, None, None, None]  # (B, 1, 1, 1, C)
+    first = x[:, 0]
+    if mask is not None:
+        first = x[torch.arange(batch, device=x.device), mask.int().argmax(dim=1)]
+    ground = first.flatten(2).median(dim=-1).values[:, None, None, None]  # (B, 1, 1, 1, C)
     coloured = torch.rand(batch, 1, 1, 1, 1, device=x.device) < 0.5
     return (drawn * (coloured | (pixels != ground).any(dim=-1, keepdim=True))).movedim(-1, 2)
 
 
-def worn(x: Tensor) -> Tensor:
+def worn(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """What an accelerometer and a gyroscope read when another wears them, shape (B, T, 6).
 
     x has both as vectors: measured from 0, and the axes of one sensor by one scale, as those of the
@@ -52,10 +57,15 @@ def worn(x: Tensor) -> Tensor:
 
     For each sequence, by chance, on the other side of the body, where the plane of symmetry is that
     of the axes y and z; turned a little, as straps are; and weaker or stronger. A reflection leaves
-    of an acceleration what lies in the plane, of an angular velocity what is normal to it.
+    of an acceleration what lies in the plane, of an angular velocity what is normal to it. An axis
+    that is not observed counts as 0.
     """
     batch, steps, _ = x.shape
-    reflected = x.new_tensor([[-1, 1, 1], [1, -1, -1]])
+    if mask is not None:
+        x = x * per_value(mask, x)
+    reflected = x.new_ones(2, 3)  # filled on the device: a CUDA graph can hold no copy from a host
+    reflected[0, :1].neg_()
+    reflected[1, 1:].neg_()
     other_side = torch.rand(batch, 1, 1, 1, device=x.device) < 0.5
     vectors = torch.where(other_side, reflected, 1) * x.reshape(batch, steps, 2, 3)
     # A unit quaternion (w, u) turns v to v + 2 w (u x v) + 2 u x (u x v).

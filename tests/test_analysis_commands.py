@@ -317,9 +317,10 @@ def test_a_damaged_run_is_one_line(run):
     other = {**config, "model": {**config["model"], "static_dim": 9}}
     (run / "config.json").write_text(json.dumps(other))
     refused(dsae("sample", run), 1, "its weights are of another model")
-    (run / "config.json").write_text("{")
-    refused(dsae("sample", run), 1, "config.json is damaged")
-    refused(dsae("info", run), 1, "config.json is damaged")
+    for damaged in ("{", "[]", '{"model": 3, "training": {}}', '{"model": {}, "training": "x"}'):
+        (run / "config.json").write_text(damaged)
+        refused(dsae("sample", run), 1, "config.json is damaged")
+        refused(dsae("info", run), 1, "config.json is damaged")
     (run / "config.json").write_text(json.dumps(config))
     (run / "metrics.jsonl").write_text("{")
     refused(dsae("info", run), 1, "metrics.jsonl: is damaged")

@@ -165,5 +165,7 @@ def test_a_guide_with_noise_serves_the_verbs_and_is_saved(guide, frames, tmp_pat
 def test_without_noise_there_is_no_ratio_to_estimate():
     with pytest.raises(ConfigError, match="noise_dim is 0, but objective 'avb'"):
         objective_of("avb", tiny_model())
+    with pytest.raises(ConfigError, match="static_dropout is 0.1, but objective 'avb' needs 0"):
+        objective_of("avb", tiny_model(noise_dim=3, static_dropout=0.1))
     with pytest.raises(ConfigError, match="noise_dim is -1.*negative"):
         ModelConfig(noise_dim=-1)

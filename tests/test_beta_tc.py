@@ -92,6 +92,17 @@ def test_the_three_terms_add_up_to_the_kl_at_the_samples(sampling, masked, frame
         assert sum(terms).item() == pytest.approx(kl, rel=1e-9)
 
 
+@pytest.mark.parametrize("sampling", SAMPLING)
+def test_steps_that_no_sequence_of_a_batch_has_add_nothing(sampling, frames):
+    mask = torch.arange(6) < torch.tensor([[4], [4], [3], [2]])
+    objective = objective_of("beta-tc", tiny_model(), sampling=sampling)
+    losses = []
+    for steps in (6, 4):
+        with FixedNoise(standard_noise(4)):
+            losses.append(objective(frames[:, :steps], mask[:, :steps], 1.0, 1.0).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+
+
 def test_a_batch_of_one_has_no_total_correlation_to_tell(frames):
     objective = objective_of("beta-tc", tiny_model())
     assert objective(frames[:1], None, 1.0, 1.0).isfinite()

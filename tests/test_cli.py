@@ -88,6 +88,7 @@ def test_fit_trains_and_resumes_to_the_same_metrics(data, tmp_path):
         (["--likelihood", "bernoulli", "--learn-scale"], 2, "learn_scale is True"),
         (["--kl-f-weight", "0"], 2, "kl_f_weight is 0.0"),
         (["--epochs", "0"], 2, "epochs is 0"),
+        (["--seed", str(2**63)], 2, f"seed is {2**63}, but must be below 2**63"),
         (["--device", "tpu"], 2, "device is 'tpu'"),
         (["--device", "cuda:99"], 2, "device is 'cuda:99'"),
         (["--epochs", "1", "--minutes", "1"], 2, "give only one of them"),
@@ -102,6 +103,18 @@ def test_a_bad_option_of_fit_is_one_line_and_leaves_nothing(options, code, messa
     assert result.exit_code == code
     assert message in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output and list(tmp_path.iterdir()) == []
+
+
+def test_a_preset_of_pictures_trains_on_a_series_without_its_view(tmp_path):
+    rows = [f"{day},{hour},{day + hour}" for day in range(20) for hour in range(3)]
+    (tmp_path / "x.csv").write_text("\n".join(["day,hour,value", *rows]))
+    read = ("--source", tmp_path / "x.csv", "--sequence-id", "day", "--time", "hour")
+    assert dsae("prepare", "table", tmp_path / "x.h5", *read).exit_code == 0
+    call = ("fit", tmp_path / "x.h5", tmp_path / "run", "--preset", "small", "--epochs", 1)
+    result = dsae(*call)
+    assert result.exit_code == 2 and "dynamic_view is 'colour'" in result.stderr
+    result = dsae(*call, "--dynamic-view", "none")
+    assert result.exit_code == 0, result.output
 
 
 SMALL = "[model]\nchannels = [4, 4, 8, 8]\ncode_dim = 16\nhidden_dim = 8\nscale = 0.3\n"
@@ -139,6 +152,16 @@ def test_another_guide_is_fitted_to_the_generative_model_of_a_run(data, generati
     assert facts["training"]["free_bits"] == 0
     assert facts["kept"]["validation_elbo"] >= facts["last"]["validation_elbo"]
     assert dsae("fit", data, run, "--resume").exit_code == 0
+
+
+def test_an_objective_keeps_its_weights_on_the_generative_model_of_a_run(
+    data, generative, tmp_path
+):
+    """Those that shape a model are the preset's; an objective's own are what it is."""
+    call = ("fit", data, tmp_path / "run", "--generative-from", generative, "--epochs", 1)
+    assert dsae(*call, "--objective", "beta", "--kl-f-weight", 3).exit_code == 0
+    training = json.loads(dsae("info", tmp_path / "run", "--json").output)["training"]
+    assert (training["kl_f_weight"], training["kl_z_weight"]) == (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -242,15 +265,27 @@ def test_a_config_file_is_used_and_options_win(data, tmp_path):
         ('[training]\nepochs = "3"', "epochs is '3', but must be of type int"),
         ("model = 3", "model = 3, but it must be a table"),
         ('preset = "big"', "preset is 'big', but must be one of: paper, gpu, small, bottleneck"),
+        ('preset = ["small"]', "preset is ['small'], but must be one of: paper"),
+        ('[training]\nobjective = ["elbo"]', "objective is ['elbo'], but must be of type str"),
+        ('[training]\nobjective_options = "x"', "objective_options is 'x', but must be of type"),
         ("[model", "is no TOML file"),
+        ("# \udcff", "is no TOML file"),
     ],
 )
 def test_a_bad_config_file_is_one_line(text, message, data, tmp_path):
     config = tmp_path / "config.toml"
-    config.write_text(text)
+    config.write_text(text, errors="surrogateescape")
     result = dsae("fit", data, tmp_path / "run", "--config", config)
     assert result.exit_code == 2 and message in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_an_option_on_the_line_hides_no_bad_table_of_them(data, tmp_path):
+    (tmp_path / "c.toml").write_text('[training]\nobjective_options = "x"')
+    call = ("fit", data, tmp_path / "run", "--config", tmp_path / "c.toml", "--option", "mi=1")
+    result = dsae(*call)
+    assert result.exit_code == 2
+    assert "objective_options is 'x', but must be of type dict" in result.stderr.splitlines()[-1]
 
 
 def test_a_bar_is_shown_on_a_terminal(data, tmp_path):

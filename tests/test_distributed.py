@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from conftest import ROOT, write_drawings
+from conftest import ROOT, tiny_model, write_drawings
 from pyro_dsae import TrainingConfig, TrainingError, distributed, load
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import Factor
@@ -181,12 +181,14 @@ def test_the_shares_of_a_batch_and_of_its_noise_are_the_whole(sequences):
         by_call = [torch.rand(count), torch.randn((count, 2)), torch.rand(count, 3)]
         like = torch.zeros(count, 2)
         fixed = torch.Generator().manual_seed(2)
+        by_model = model.draw(count, 4)
         by_like = [torch.empty(count, 30).normal_(), torch.rand_like(like), torch.randn_like(like)]
         of_all = torch.rand(99), torch.randn(4, 1, 2, generator=fixed)
-        return [*by_call, *by_like, torch.empty(count).uniform_(2, 3)], torch.cat(
+        return [*by_call, *by_model, *by_like, torch.empty(count).uniform_(2, 3)], torch.cat(
             [values.flatten() for values in of_all]
         )
 
+    model = tiny_model(prior="standard").model
     rows, shares = np.random.default_rng(0).permutation(sequences), []
     whole, shared = draw(sequences)
     for rank in range(2):

@@ -27,7 +27,7 @@ def test_codes_that_views_do_not_change_have_the_least_contrast(shared, frames, 
     """
     dsae = tiny_model(dynamic_view="colour", shared_encoder=shared)
     objective = objective_of("mi", dsae, temperature=0.1)
-    dsae.guide.view = lambda x: x
+    dsae.guide.view = lambda x, mask: x
     monkeypatch.setattr(
         dsae.guide.static_summary, "forward", lambda codes, lengths: (codes, codes.new_zeros(4, 14))
     )

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import io
 import json
 import math
 import os
@@ -31,6 +32,7 @@ from pyro_dsae import (
 )
 from pyro_dsae import fit as fit_
 from pyro_dsae.checkpoint import write_whole
+from pyro_dsae.priors import LSTMPrior
 from pyro_dsae.run_folder import read_config
 
 HERE = Path(__file__).parent
@@ -361,6 +363,9 @@ def test_what_cannot_be_started_or_resumed_says_why(sequences, tmp_path):
     fit_(model(), sequences, run, SHORT)
     with pytest.raises(TrainingError, match="holds a run already; go on with --resume"):
         fit_(model(), sequences, run, SHORT)
+    own = DSAE(ModelConfig(**TINY), prior=LSTMPrior(TINY["dynamic_dim"], 9))
+    with pytest.raises(TrainingError, match="was trained with a model of other parts"):
+        fit_(own, sequences, run, SHORT, resume=True)
     with pytest.raises(
         TrainingError, match="was trained with model guide='factorized', not 'full'"
     ):
@@ -441,6 +446,12 @@ def test_data_that_moved_can_be_resumed(sequences, tmp_path):
     assert about["training"]["seed"] == 0 and about["versions"]["torch"] == torch.__version__
 
 
+def saved(value) -> bytes:
+    content = io.BytesIO()
+    torch.save(value, content)
+    return content.getvalue()
+
+
 class Malicious:
     def __reduce__(self):
         return (pytest.fail, ("was unpickled",))
@@ -448,8 +459,15 @@ class Malicious:
 
 @pytest.mark.parametrize(
     "content",
-    [pickle.dumps(Malicious(), protocol=2), b"", b"PK\x03\x04half"],
-    ids=["pickle", "empty", "half"],
+    [
+        pickle.dumps(Malicious(), protocol=2),
+        b"",
+        b"PK\x03\x04half",
+        b"\x80\x02.",
+        saved(torch.zeros(3)),
+        saved({"settings": 3}),
+    ],
+    ids=["pickle", "empty", "half", "nothing", "tensor", "other"],
 )
 def test_a_foreign_checkpoint_is_refused_and_never_unpickled(content, sequences, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(content)
@@ -518,6 +536,22 @@ def test_a_guide_is_fitted_to_a_generative_model_that_stays_as_it_is(sequences, 
     after = second.guide.state_dict()
     changed = [name for name, value in before.state_dict().items() if not value.equal(after[name])]
     assert changed == list(after)
+
+
+def test_a_refused_training_leaves_the_model_as_it_is(sequences, tmp_path):
+    dsae = fit_(model(static_dropout=0.1), sequences, tmp_path / "first", SHORT)
+    torch.manual_seed(1)
+    other = DSAE(dsae.config)
+    own = copy.deepcopy(other)
+    generative = dataclasses.replace(SHORT, generative_from=str(tmp_path / "first"))
+    for config, run, resume, message in (
+        (SHORT, "absent", True, "nothing to resume"),
+        (generative, "first", False, "holds a run already"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            fit_(other, sequences, tmp_path / run, config, resume=resume)
+        assert other.guide.static_dropout == 0.1 and not other.model.frozen
+        assert_equal_weights(other, own)
 
 
 def test_a_frozen_run_resumes_bit_for_bit(sequences, tmp_path):

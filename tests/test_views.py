@@ -6,6 +6,7 @@ from pyro import poutine
 
 from conftest import tiny_model
 from pyro_dsae.guides import GUIDES
+from pyro_dsae.networks import per_value
 from pyro_dsae.objectives.elbo import AnalyticELBO
 from pyro_dsae.views import VIEWS, Seen, colour, partner, shuffled, worn
 
@@ -25,6 +26,23 @@ def test_a_colour_view_changes_colours_alone():
             assert torch.allclose(colours, colours[:1], atol=1e-6)
         first.append(drawn[sequence == 1][0])
     assert torch.stack(first).std(dim=0).min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("view", "shape", "mask"),
+    [
+        (colour, (4, 3, 3, 8, 8), torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]]) == 1),
+        (worn, (4, 3, 6), torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(0)) < 0.6),
+    ],
+)
+def test_a_view_shows_nothing_of_what_is_not_observed(view, shape, mask):
+    x, other = torch.rand(2, *shape)
+    observed = per_value(mask, x)
+    seen = []
+    for hidden in (torch.zeros(shape), other):
+        torch.manual_seed(1)
+        seen.append(view(torch.where(observed, x, hidden), mask) * observed)
+    assert torch.equal(*seen)
 
 
 @pytest.mark.parametrize("ground", [0.0, 0.7])
@@ -73,7 +91,7 @@ def test_a_worn_view_moves_the_sensors_as_a_body():
 @pytest.mark.parametrize("shape", [(2, 16, 32), (6,)])
 def test_z_sees_the_view_and_f_the_sequence(shape, guide, shared, monkeypatch):
     """With a view that blackens everything, in training only."""
-    monkeypatch.setitem(VIEWS, "dark", torch.zeros_like)
+    monkeypatch.setitem(VIEWS, "dark", lambda x, mask: torch.zeros_like(x))
     dsae = tiny_model(guide=guide, dynamic_view="dark", shared_encoder=shared, frame_shape=shape)
     values = torch.rand(4, 3, *shape, generator=torch.Generator().manual_seed(0)).double()
     moments = []

@@ -54,11 +54,12 @@ class AVB(Objective):
 
     ``contrast_f`` and ``contrast_z`` are E T_f and that of both, in nats: what r misses.
 
-    Raises ConfigError when the guide gets no noise.
+    Raises ConfigError when the guide gets no noise, and when it has static dropout: q is then a
+    mixture that the discriminators are not told of.
     """
 
     bound = False
-    defaults = {"model": {"noise_dim": 16}}
+    defaults = {"model": {"noise_dim": 16, "static_dropout": 0.0}}
     learning_rate = 1e-3
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
@@ -66,6 +67,10 @@ class AVB(Objective):
         if not dsae.config.noise_dim:
             raise ConfigError(
                 "noise_dim is 0, but objective 'avb' is for a guide with noise; use 16, for example"
+            )
+        if dsae.config.static_dropout:
+            raise ConfigError(
+                f"static_dropout is {dsae.config.static_dropout}, but objective 'avb' needs 0"
             )
         static_dim, dynamic_dim = dsae.config.static_dim, dsae.config.dynamic_dim
         hidden_dim, code_dim = dsae.config.hidden_dim, dsae.config.code_dim

@@ -55,6 +55,7 @@ def stratified(batch: int, sequences: int) -> Tensor:
 
 
 SAMPLING = {"stratified": stratified, "weighted": weighted}
+TERMS = ("index_mi", "tc", "dimension_kl")
 
 
 def aggregated(log_q: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,17 +107,16 @@ class TotalCorrelationELBO(AnalyticELBO):
         log_p, loc, scale = prior.log_prob(value), q.loc, q.scale
         if isinstance(site["mask"], Tensor):
             value, log_p, loc, scale = (each[site["mask"]] for each in (value, log_p, loc, scale))
+        if not len(value):  # no sequence of the batch is so long
+            return dict.fromkeys(TERMS, log_p.sum())
         # Of every code under the posterior of every sequence: (B, B, D).
         log_q = torch.distributions.Normal(loc, scale).log_prob(value.unsqueeze(1))
         # Of all sequences as many as of the batch's are so long, by this batch's measure.
         sequences = max(len(value), round(self.sequences * len(value) / len(site["value"])))
         joint, marginals = aggregated(log_q, self.sampling(len(value), sequences).to(value))
         own = log_q.diagonal().sum(dim=0)  # (B,)
-        return {
-            "index_mi": (own - joint).sum(),
-            "tc": (joint - marginals.sum(dim=-1)).sum(),
-            "dimension_kl": (marginals.sum(dim=-1) - log_p).sum(),
-        }
+        terms = own - joint, joint - marginals.sum(dim=-1), marginals.sum(dim=-1) - log_p
+        return {name: term.sum() for name, term in zip(TERMS, terms, strict=True)}
 
 
 class BetaTC(Bound):
