@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
-MINUTES ?= 4
+EPOCHS ?= 4
 
 .PHONY: install demo test test-slow lint format
 
@@ -18,7 +18,7 @@ $(VENV)/installed: setup.py pyproject.toml constraints.txt
 demo: install
 	mkdir -p $(DEMO)
 	$(BIN)/dsae prepare toy-sprites $(DEMO)/toy-sprites.h5 --overwrite
-	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --minutes $(MINUTES) --overwrite
+	$(BIN)/dsae fit $(DEMO)/toy-sprites.h5 $(DEMO)/run --epochs $(EPOCHS) --overwrite
 	$(BIN)/dsae reconstruct $(DEMO)/run
 	$(BIN)/dsae swap $(DEMO)/run
 
