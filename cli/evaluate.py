@@ -117,7 +117,7 @@ def _probed(opened: options.Run) -> tuple[list[Factor], str, np.ndarray, np.ndar
             "score another part"
         )
     static = file.labels([factor.name for factor in factors if factor.role == "static"])
-    unseen = any(set(column[rows]) - set(column[train]) for column in static.T)
+    unseen = any(set(column[rows]) - set(column[train]) - {-1} for column in static.T)
     if unseen and "within-group" in file.splits:
         early, late = (
             np.intersect1d(rows, file.split(part, "within-group")) for part in ("train", "test")

@@ -19,11 +19,12 @@ from pyro_dsae.cli.sample import sample
 from pyro_dsae.cli.similarity import similarity
 from pyro_dsae.cli.swap import swap
 from pyro_dsae.config import ConfigError
-from pyro_dsae.datasets import DataError
+from pyro_dsae.datasets import DataError, OptionError
 from pyro_dsae.evaluation.exact import PairingError
 from pyro_dsae.evaluation.judge import JudgeError
 from pyro_dsae.training import TrainingError
 
+BAD_OPTIONS = (ConfigError, OptionError)
 FAILURES = (CheckpointError, DataError, JudgeError, PairingError, TrainingError, OSError)
 
 
@@ -33,14 +34,13 @@ class _Group(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except ConfigError as error:
-            raise click.UsageError(str(error)) from error
         except BrokenPipeError:  # whoever read the output had enough; click ends quietly
             raise
-        except FAILURES as error:
+        except (ConfigError, *FAILURES) as error:
             if context.params["debug"]:
                 raise
-            raise click.ClickException(str(error)) from error
+            kind = click.UsageError if isinstance(error, BAD_OPTIONS) else click.ClickException
+            raise kind(str(error)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -47,7 +47,8 @@ part_option = click.option(
     "--part",
     default="test",
     show_default=True,
-    help=f"Part of the data; {VALIDATION} is what RUN's training held out of train.",
+    help=f"Part of the data; {VALIDATION} is the data's own or, without, what RUN's training "
+    "held out of train.",
 )
 out_option = click.option(
     "--out", type=click.Path(file_okay=False), help="Folder for the figures; RUN/figures if not."

@@ -102,18 +102,15 @@ def prepare(name: str, out: str, characters: int | None, overwrite: bool, **opti
     """Write the sequences of the source NAME to the file OUT."""
     given = {key: value for key, value in options.items() if value not in (None, ())}
     bar = progress_bar()
-    try:
-        with bar:
-            datasets.prepare(
-                name,
-                out,
-                characters=characters,
-                overwrite=overwrite,
-                on_progress=lambda done: bar.update(done - bar.n),
-                **given,
-            )
-    except datasets.OptionError as error:
-        raise click.UsageError(str(error)) from error
+    with bar:
+        datasets.prepare(
+            name,
+            out,
+            characters=characters,
+            overwrite=overwrite,
+            on_progress=lambda done: bar.update(done - bar.n),
+            **given,
+        )
     with datasets.SequenceFile.open(out) as file:
         for reason, facts in file.recipe.get("skipped", {}).items():
             names = ", ".join(facts["names"][:SHOWN])

@@ -8,6 +8,7 @@ split    optional (N,), the part of each: train, validation or test
 static_NAME, dynamic_NAME   optional (N,), the class of each; dynamic also (N, T)
 """
 
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,6 +21,7 @@ from pyro_dsae.datasets.labels import classes
 
 KEYS = ("x", "length", "mask", "id", "group", "split")
 ROLES = ("static", "dynamic")
+DAMAGED = (OSError, EOFError, TypeError, ValueError, AttributeError, BadZipFile, zlib.error)
 
 
 def prepare(
@@ -43,7 +45,7 @@ def prepare(
     lengths = held.get("length", np.full(n, steps))
     hdf5.check_lengths(Path(source), lengths, n, steps)
     ids = held.get("id", np.array([f"sequence{row:05d}" for row in range(n)])).astype(str).tolist()
-    groups = np.unique(held.get("group", np.arange(n)), return_inverse=True)[1]
+    groups = parts.grouped(held.get("group", np.full(n, "")), np.arange(n))
     if "split" in held:
         official = parts.named(f"{source}: split", held["split"].astype(str).tolist(), groups)
     else:
@@ -94,8 +96,8 @@ def _read(source: str) -> dict[str, np.ndarray]:
     """The arrays, of the shapes that are allowed."""
     try:
         with np.load(source, allow_pickle=False) as file:
-            held = {key: file[key] for key in file.files}
-    except (OSError, EOFError, TypeError, ValueError, AttributeError, BadZipFile) as error:
+            held = {key: _text(file[key]) for key in file.files}
+    except DAMAGED as error:
         reason = "it is empty" if isinstance(error, EOFError) else error
         raise DataError(f"{source}: cannot be read as .npz ({reason})") from error
     if "x" not in held:
@@ -128,6 +130,11 @@ def _read(source: str) -> dict[str, np.ndarray]:
         if f"static_{name}" in held and f"dynamic_{name}" in held:
             raise DataError(f"{source}: has static_{name} and dynamic_{name}; keep one of them")
     return held
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    """An array of bytes as one of text."""
+    return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
 
 
 def _missing(source: str, held: dict[str, np.ndarray]) -> np.ndarray:

@@ -124,7 +124,7 @@ class PictureFolder:
             try:
                 with Image.open(path) as image:
                     image.load()
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise FootageError(f"{path.name} cannot be decoded") from error
             size = size or image.size
             if image.size != size:

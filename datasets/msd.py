@@ -55,6 +55,8 @@ def _prepare(out: Path, source: str, file: h5py.File, overwrite: bool) -> Path:
         for theirs, ours in PARTS.items()
         if f"{theirs}_indices" in file and len(file[f"{theirs}_indices"])
     }
+    if "train" not in splits:
+        raise DataError(f"{source}: has no train_indices; without them nothing is for training")
     about: dict[str, Any] = {
         "ids": [f"sequence{n:06d}" for n in range(len(data))],
         "labels": np.stack(columns, axis=1) if columns else np.empty((len(data), 0)),
@@ -92,13 +94,19 @@ def export(file: SequenceFile, out: str | Path, overwrite: bool = False) -> Path
 
     Its parts are those of "official"; one that the file lacks is empty. Factors with a value a
     step, or without classes, have no place there and stay behind.
-    Raises DataError when the sequences differ in length or miss values, or the output exists.
+    Raises DataError when the sequences differ in length or miss values, when frames have more
+    channels than a picture, or the output exists.
     """
     everything = np.arange(len(file))
     if (file.lengths != file.lengths[0]).any() or file.mask(everything[:1]) is not None:
         raise DataError(
             f"{file.path}: has sequences of several lengths, or with missing values, for which "
             "MSD-Benchmark's layout has no place"
+        )
+    if len(file.frame_shape) == 3 and file.frame_shape[0] not in PICTURES:
+        raise DataError(
+            f"{file.path}: its frames have {file.frame_shape[0]} channels, but MSD-Benchmark's are "
+            f"pictures of {PICTURES[0]} to {PICTURES[-1]}"
         )
     factors = [factor for factor in file.factors if factor.classes]
     classes = {

@@ -11,6 +11,17 @@ PARTS = ("train", "validation", "test")
 EARLY, LATE = 0.6, 2 / 3  # of a group's sequences: train up to the one, test from the other
 
 
+def grouped(names: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """A number for the group of each sequence, int (N,).
+
+    names: of the groups (N,). owners: what each is cut from, int (N,): where the name is empty or
+        NaN, the group is that of the owner.
+    """
+    known, groups = np.unique(names, return_inverse=True)
+    unnamed = np.isnan(names) if names.dtype.kind == "f" else names.astype(str) == ""
+    return np.unique(np.where(unnamed, len(known) + owners, groups), return_inverse=True)[1]
+
+
 def drawn(groups: np.ndarray, fraction: float, seed: int) -> dict[str, np.ndarray]:
     """Parts "train" and "test", the latter with ``fraction`` of the groups (N,), seeded.
 

@@ -45,6 +45,14 @@ def write(
     Raises DataError when a series has no value, or a channel none in the train part, or values that
     single precision cannot hold, and where `hdf5.write` does.
     """
+    for name, values in zip(ids, series, strict=True):
+        wrong = np.argwhere(np.abs(values) > np.finfo(np.float32).max)
+        if wrong.size:
+            step, channel = wrong[0]
+            raise DataError(
+                f"{path}: {channels[channel]} of sequence {name!r} is {values[step, channel]:g} in "
+                f"step {step}, which single precision cannot hold; correct it, or leave it out"
+            )
     observed = [np.isfinite(values) for values in series]
     lengths = np.array([_length(path, *named) for named in zip(ids, observed, strict=True)])
     steps, size = int(lengths.max()), len(channels)

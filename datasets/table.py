@@ -13,7 +13,7 @@ import numpy as np
 
 from pyro_dsae.datasets import parts, series
 from pyro_dsae.datasets.hdf5 import DataError
-from pyro_dsae.datasets.labels import classes
+from pyro_dsae.datasets.labels import UNKNOWN, classes
 from pyro_dsae.datasets.skipped import Skipped
 from pyro_dsae.datasets.source import OptionError, check_option
 
@@ -76,7 +76,7 @@ def prepare(
             )
     fixed = [name for name in (group, split) if name is not None]
     channels, found = _read(source, sequence_id, time, [*static, *fixed], dynamic, value)
-    values, ids, labels, steps, groups, named = [], [], [], [], [], []
+    values, ids, labels, steps, groups, owners, named = [], [], [], [], [], [], []
     skipped = Skipped()
     for number, one in enumerate(found):
         everything = np.array(one.values)
@@ -89,19 +89,21 @@ def prepare(
         cuts = series.windows(len(everything), window, stride)
         if cuts[-1].stop < len(everything):
             skipped.add(f"{one.name}, rows from {cuts[-1].stop + 1} on", "no whole window is left")
-        elif not observed[-1]:
-            skipped.add(one.name, "its last rows have no value")
         for cut in cuts:
+            name = one.name if len(cuts) == 1 else f"{one.name}/{cut.start}"
             if not observed[cut].any():
-                skipped.add(f"{one.name}/{cut.start}", "a window without a value")
+                skipped.add(name, "a window without a value")
                 continue
+            if not observed[cut][-1]:
+                skipped.add(name, "its last rows have no value")
             values.append(everything[cut])
-            ids.append(one.name if len(cuts) == 1 else f"{one.name}/{cut.start}")
+            ids.append(name)
             labels.append(one.static[: len(static)])
             steps.append(one.dynamic[cut])
-            groups.append(number if group is None else one.static[len(static)])
+            groups.append("" if group is None else one.static[len(static)])
+            owners.append(number)
             named.append(one.static[-1] if fixed else "")
-    groups = np.unique(groups, return_inverse=True)[1]
+    groups = parts.grouped(np.array(groups), np.array(owners))
     if split is None:
         splits = {"official": parts.drawn(groups, test_fraction, seed)}
     else:
@@ -113,8 +115,9 @@ def prepare(
     step_factors = []
     for n, name in enumerate(dynamic):
         cells = [[row[n] for row in rows] for rows in steps]
-        if all(len(set(column)) == 1 for column in cells):
-            factors.append(classes(name, "dynamic", [column[0] for column in cells]))
+        known = [{cell for cell in column if cell.lower() not in UNKNOWN} for column in cells]
+        if all(len(each) <= 1 for each in known):  # an unknown cell is no other class
+            factors.append(classes(name, "dynamic", ["".join(each) for each in known]))
         else:
             step_factors.append(classes(name, "dynamic", np.concatenate(cells)))
     step_labels = None

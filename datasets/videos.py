@@ -1,6 +1,8 @@
 """Videos and folders of pictures of a user's own, with what a table or folders say of them."""
 
 import csv
+import itertools
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,6 +117,8 @@ class Videos(Recordings):
         ]
         clips = [clip for video in videos for clip in video.clips]
         _check_clips(clips)
+        for video in videos:
+            _check_shared(video)
         given = {clip.part for clip in clips} - {""}
         if given and "train" not in given:
             raise DataError(f"{self.source}: no sequence is for training; change the split")
@@ -273,6 +277,17 @@ def _check_clips(clips: Sequence[Clip]) -> None:
             )
 
 
+def _check_shared(video: Video) -> None:
+    """Raise DataError where frames are in two groups, which may be in two parts."""
+    for first, second in itertools.combinations(video.clips, 2):
+        stop = min(clip.stop or math.inf for clip in (first, second))
+        if max(first.first, second.first) < stop and first.group != second.group:
+            raise DataError(
+                f"{first.id} and {second.id} share frames, but are of two groups, "
+                f"{first.group!r} and {second.group!r}; give them one"
+            )
+
+
 def _draw(groups: Sequence[str], fraction: float, seed: int) -> set[str]:
     """A fraction of the groups, one at least unless the fraction is 0."""
     if not fraction:
@@ -288,11 +303,26 @@ def _draw(groups: Sequence[str], fraction: float, seed: int) -> set[str]:
 
 
 def _find(source: Path) -> list[str]:
-    """Videos and folders that hold pictures, below a folder, in natural order."""
+    """Videos and folders that hold pictures, below a folder, in natural order; none that is hidden.
+
+    Raises DataError for a name that is no UTF-8.
+    """
     found = []
-    for folder, _, names in os.walk(source):
+    for folder, below, names in os.walk(source, followlinks=True):
         place = Path(folder)
+        here = place.resolve()
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and not here.is_relative_to((place / name).resolve())
+        ]  # a link to a folder above would lead here again
         if place != source and pictures(place):
             found.append(place)
         found += [place / name for name in names if visible(Path(name), VIDEO_SUFFIXES)]
-    return sorted((path.relative_to(source).as_posix() for path in found), key=natural)
+    paths = [path.relative_to(source).as_posix() for path in found]
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{source}: the name {path!r} is no UTF-8; rename it") from None
+    return sorted(paths, key=natural)

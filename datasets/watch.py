@@ -11,7 +11,7 @@ import numpy as np
 from pyro_dsae.datasets import parts, series
 from pyro_dsae.datasets.hdf5 import DataError, Factor
 from pyro_dsae.datasets.labels import classes
-from pyro_dsae.datasets.source import check_option
+from pyro_dsae.datasets.source import OptionError, check_option
 
 CHANNELS = ("ax", "ay", "az", "wx", "wy", "wz")
 VECTORS = slice(0, 3), slice(3, 6)  # acceleration with gravity, and angular velocity
@@ -65,6 +65,12 @@ def prepare(
             labels.append((held["subject"][n], int(held["side"][n]), held["y"][n]))
             ids.append(f"recording{n:03d}-{cut.start:04d}")
             groups.append(n)
+    for part, rows in splits.items():
+        if absent := len(held["X"]) - len({groups[row] for row in rows}):
+            raise OptionError(
+                f"window = {window} and stride = {stride} leave {absent} of the recordings without "
+                f"a window in {part}; use smaller ones"
+            )
     subject, side, exercise = np.array(labels).T
     who, subjects = classes("subject", "static", subject)
     return series.write(

@@ -134,17 +134,17 @@ def sheet(
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     more = f", first {len(shown)} of {len(channels)} channels" if len(channels) > len(shown) else ""
-    figure.suptitle(title + more, size=10, weight="bold")
+    figure.suptitle(title + more, size=10, weight="bold", parse_math=False)
     axes = figure.subplots(len(rows), len(shown) + 1, squeeze=False, sharex=True)
     for (name, curves), (words, *plots) in zip(rows, axes, strict=True):
         words.set_axis_off()
-        words.text(0, 0.5, name, size=7, va="center", wrap=True)
+        words.text(0, 0.5, name, size=7, va="center", wrap=True, parse_math=False)
         for channel, plot in enumerate(plots):
             for curve in curves:
                 _draw(plot, curve, channel)
             plot.tick_params(labelsize=6)
     for name, plot in zip(shown, axes[0][1:], strict=True):
-        plot.set_title(name, size=8)
+        plot.set_title(name, size=8, parse_math=False)
     handles, labels = axes[0][1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7)
     return figure

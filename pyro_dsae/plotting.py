@@ -234,7 +234,8 @@ def _write(
 ) -> None:
     """Text that starts at the pixel (x, y), counted from the upper left."""
     width, height = figure.canvas.get_width_height()
-    figure.text(x / width, 1 - y / height, text, size=size, va=va, linespacing=1.3, **style)
+    place = x / width, 1 - y / height
+    figure.text(*place, text, size=size, va=va, linespacing=1.3, parse_math=False, **style)
 
 
 def _place(figure: Figure, x: int, y: int, image: np.ndarray) -> None:

@@ -50,7 +50,8 @@ def test_a_pair_is_drawn_both_ways_beside_its_originals():
 
 
 def test_the_first_of_many_channels_are_shown_and_the_title_says_so():
-    names = [f"c{n}" for n in range(COLUMNS + 2)]
+    names = [f"c$^^{n}$" for n in range(COLUMNS + 2)]  # no formula
     figure = samples("title", [np.zeros((4, len(names)))] * 2, names)
     assert len(plots(figure)) == 2 * COLUMNS
+    figure.canvas.draw()
     assert figure.get_suptitle() == f"title, first {COLUMNS} of {COLUMNS + 2} channels"

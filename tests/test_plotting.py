@@ -57,9 +57,9 @@ def test_a_sheet_says_what_it_shows_within_its_borders():
         Block(f"first\n{long}", [Row("A", frames(1))]),
         Block("second", [Row("B", frames(2))]),
     ]
-    figure = sheet("all of it", blocks)
+    figure = sheet("$all^^of it$", blocks)  # no formula
     assert [text.get_text() for text in figure.texts] == [
-        "all of it",
+        "$all^^of it$",
         f"first\n{long}",
         "A",
         "second",

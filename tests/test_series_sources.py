@@ -214,6 +214,38 @@ def test_na_is_an_unknown_class_and_what_is_left_out_is_told(tmp_path):
         assert told["count"] == 24 and told["names"][0] == "p0r0, rows from 9 on"
 
 
+def test_a_sequence_of_no_group_is_one_of_its_own(tmp_path):
+    rows = [f"{n},{t},{who},{t}" for n, who in enumerate(["", "u", "", "u"]) for t in range(4)]
+    table = "\n".join(["id,t,who,value", *rows])
+    named = {"sequence_id": "id", "time": "t", "static": [], "dynamic": [], "group": "who"}
+    with from_table(tmp_path, table, **named, window=2) as data:
+        assert data.ids[:2] == ["0/0", "0/2"]
+        assert data.groups.tolist() == [1, 1, 0, 0, 2, 2, 0, 0]
+    for groups in (["", "u", "", "u"], [np.nan, 7.0, np.nan, 7.0]):
+        with arrays(tmp_path, x=SERIES[:4], group=groups) as data:
+            assert data.groups.tolist() == [1, 0, 2, 0]
+
+
+def test_an_unknown_class_is_no_change_of_it(tmp_path):
+    table = TABLE.replace("a,2,north,wild", "a,2,north,").replace("b,6,south,wild", "b,6,south,NA")
+    table = table.replace("c,3,north,calm", "c,3,north,wild")
+    with from_table(tmp_path, table) as data:
+        assert [factor.name for factor in data.factors] == ["site", "mood"]
+        assert data.labels(["mood"])[:, 0].tolist() == [0, 0, 1]
+
+
+def test_rows_that_a_window_loses_are_told(tmp_path):
+    rows = [f"a,{t},{'' if t in (2, 3) else t}" for t in range(8)]
+    rows += [f"b,{t},{t}" for t in range(4)]
+    table = "\n".join(["id,t,value", *rows])
+    named = {"sequence_id": "id", "time": "t", "static": [], "dynamic": []}
+    with from_table(tmp_path, table, **named, window=4, test_fraction=0.5) as data:
+        assert data.lengths.tolist() == [2, 4, 4]
+        assert data.recipe["skipped"] == {
+            "its last rows have no value": {"count": 1, "names": ["a/0"]}
+        }
+
+
 def test_parts_within_a_group_share_no_row(tmp_path):
     columns = {"sequence_id": "id", "time": "t", "static": ["who"], "dynamic": ["what"]}
     options = {**columns, "window": 4, "stride": 1, "test_fraction": 0.25}
@@ -289,6 +321,7 @@ NAN = np.where(np.arange(3) == 1, np.nan, SERIES)
         ({"x": SERIES[:0]}, "so there is no sequence"),
         ({"x": NAN, "mask": np.ones_like(NAN, bool)}, r"x\[0, 0, 1\] is NaN, but mask says"),
         ({"x": SERIES + np.inf}, "infinite values; use NaN"),
+        ({"x": SERIES + 1e39}, "channel 0 of sequence 'sequence00000' is 1e.39 in step 0, which"),
         ({"x": SERIES * np.nan}, "'sequence00000' has no value at all; leave it out"),
         ({"x": NAN}, "channel 1 has no value in the train part"),
         ({"x": SERIES, "length": [4] * 5 + [9]}, "length 9 is out of range, expected 1 to 4"),
@@ -319,9 +352,9 @@ def test_arrays_that_cannot_be_used_are_one_line(held, message, tmp_path):
 def test_unknown_classes_and_names_in_bytes_are_read(tmp_path):
     x = np.random.default_rng(0).normal(size=(6, 4, 3))
     who, size = np.array([-1, 0, 1, 0, 1, 0]), np.array([1.5, np.nan, 2, 2, 2, 2])
-    names = np.array([f"n{n}" for n in range(6)], "S")
+    names = np.array([f"\xe9{n}".encode() for n in range(6)])
     with arrays(tmp_path, x=x, static_who=who, static_size=size, id=names) as data:
-        assert data.ids == [f"n{n}" for n in range(6)]
+        assert data.ids == [f"\xe9{n}" for n in range(6)]
         assert [factor.classes for factor in data.factors] == [("0", "1"), ("1.5", "2.0")]
         assert data.labels(["who", "size"])[:2].tolist() == [[-1, 0], [0, -1]]
 
@@ -330,7 +363,11 @@ def test_what_is_no_npz_file_or_pickled_is_refused(tmp_path):
     np.save(tmp_path / "c.npy", SERIES)
     (tmp_path / "a.npz").write_text("text")
     (tmp_path / "b.npz").touch()
-    for name in ("a.npz", "b.npz", "c.npy"):
+    np.savez_compressed(tmp_path / "d.npz", x=np.arange(100.0))
+    damaged = bytearray((tmp_path / "d.npz").read_bytes())
+    damaged[60:80] = bytes(20)
+    (tmp_path / "d.npz").write_bytes(damaged)
+    for name in ("a.npz", "b.npz", "c.npy", "d.npz"):
         with pytest.raises(DataError, match=f"{name}: cannot be read as .npz") as caught:
             prepare("arrays", tmp_path / "out.h5", source=str(tmp_path / name))
         assert "\n" not in str(caught.value)
@@ -394,6 +431,9 @@ def test_a_file_of_msd_benchmark_goes_in_and_out_unchanged(kind, tmp_path):
 def test_what_msd_benchmark_has_no_place_for_is_refused(tmp_path):
     with from_table(tmp_path) as data, pytest.raises(DataError, match="no place"):
         msd.export(data, tmp_path / "out.h5")
+    x = np.zeros((5, 3, 16, 16, 5), np.uint8)
+    with arrays(tmp_path, x=x) as data, pytest.raises(DataError, match="frames have 5 channels"):
+        msd.export(data, tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
 
 
@@ -414,6 +454,11 @@ def test_what_is_no_file_of_msd_benchmark_is_one_line(tmp_path):
     for source in files:
         with pytest.raises(DataError, match="is no file of MSD-Benchmark"):
             prepare("msd", tmp_path / "out.h5", source=str(source))
+    msd_file(tmp_path / "d.h5", SERIES.astype(np.float32))
+    with h5py.File(tmp_path / "d.h5", "a") as file:
+        del file["train_indices"]
+    with pytest.raises(DataError, match="d.h5: has no train_indices; without them nothing is"):
+        prepare("msd", tmp_path / "out.h5", source=str(tmp_path / "d.h5"))
 
 
 # What packages carry
@@ -494,3 +539,6 @@ def test_watch_as_published(tmp_path):
             early = [starts[n] for n in train if data.groups[n] == group]
             late = [starts[n] for n in test if data.groups[n] == group]
             assert max(early) + 50 <= min(late)
+    with pytest.raises(OptionError, match="leave 50 of the recordings without a window in test"):
+        prepare("watch", tmp_path / "few.h5", window=200, stride=100)
+    assert not (tmp_path / "few.h5").exists()

@@ -217,6 +217,22 @@ def test_hidden_files_are_no_footage(tmp_path):
         assert data.ids == ["a:1-4", "b.avi:1-4"] and not data.recipe["skipped"]
 
 
+def test_linked_folders_are_footage_and_hidden_ones_are_none(tmp_path):
+    write_pictures(tmp_path / "elsewhere", numbered(4))
+    write_pictures(tmp_path / "videos" / ".trash" / "a", numbered(4))
+    write_pictures(tmp_path / "videos" / "b", numbered(4))
+    (tmp_path / "videos" / "c").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "videos" / "b" / "up").symlink_to(tmp_path / "videos")
+    with prepared(tmp_path, frames=4) as data:
+        assert data.ids == ["b:1-4", "c:1-4"]
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    write_pictures(tmp_path / "videos" / "caf\udce9", numbered(4))
+    with pytest.raises(DataError, match="the name .* is no UTF-8; rename it"):
+        prepared(tmp_path)
+
+
 HEAD = "path,split,who"
 
 
@@ -251,6 +267,10 @@ HEAD = "path,split,who"
         (
             f"{HEAD},group\na.avi,train,x,1\nb.avi,test,x,1",
             "b.avi: is for test, but others of its group '1' are for train",
+        ),
+        (
+            f"{HEAD},first,last,group\na.avi,train,x,1,3,u\na.avi,train,x,1,1,u\na.avi,test,x,3,4,v",
+            "a.avi#1-3 and a.avi#3-4 share frames, but are of two groups, 'u' and 'v'; give them",
         ),
         (f"{HEAD},first,last\na.avi,train,x,2,99", "a.avi, frames 2 to 99 of 4: cannot be decoded"),
         ("path\na.avi", "all sequences are of one group, 'a.avi', .* use --test-fraction 0"),
