@@ -17,7 +17,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pyro_dsae import ModelConfig, load
+from pyro_dsae import ConfigError, ModelConfig, TrainingError, load
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import READERS, RECORDINGS, SOURCES, SequenceFile
 from pyro_dsae.objectives import OBJECTIVES
@@ -115,6 +115,13 @@ def test_a_preset_of_pictures_trains_on_a_series_without_its_view(tmp_path):
     assert result.exit_code == 2 and "dynamic_view is 'colour'" in result.stderr
     result = dsae(*call, "--dynamic-view", "none")
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("call", [("fit", "--seed", 2**63), ("reconstruct",)])
+def test_debug_shows_where_an_error_came_from(call, data, tmp_path):
+    name, *options = call
+    result = dsae("--debug", name, *([data] if name == "fit" else []), tmp_path / "run", *options)
+    assert isinstance(result.exception, ConfigError | TrainingError | OSError)
 
 
 SMALL = "[model]\nchannels = [4, 4, 8, 8]\ncode_dim = 16\nhidden_dim = 8\nscale = 0.3\n"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,6 +215,21 @@ def test_the_command_measures_what_the_library_does(run, data, monkeypatch):
         assert torch.equal(given.f, expected.f) and torch.equal(given.z, expected.z)
     given, classes, seed = called["disentanglement"]
     assert torch.equal(given.z, drawn[1].z) and (classes == labels).all() and seed == 5
+
+
+@pytest.mark.parametrize(
+    ("last", "scheme"), [("b", "official"), ("", "official"), ("c", "within-group")]
+)
+def test_probes_are_split_by_group_where_one_is_to_name_who_is_new(last, scheme, tmp_path):
+    groups = np.repeat(range(4), 4)  # of which two are for training
+    who = np.where(groups % 2, "b", "a")
+    who[-1] = last
+    x, source = np.random.default_rng(0).random((16, 3, 2)), tmp_path / "x.npz"
+    parts = np.where(groups < 2, "train", "test")
+    np.savez(source, x=x, group=groups, split=parts, static_who=who)
+    with SequenceFile.open(prepare("arrays", tmp_path / "x.h5", source=str(source))) as file:
+        opened = SimpleNamespace(file=file, rows=file.split("test"), part="test")
+        assert command._probed(opened)[1] == scheme
 
 
 def test_the_command_of_a_section_gives_its_figures_again(run):
