@@ -194,7 +194,7 @@ def _product_bounds(
     swaps: np.ndarray, truth: np.ndarray, ours: _Pooled, theirs: _Pooled, lengths: np.ndarray
 ) -> np.ndarray:
     """Tighter ones, by the product of all pixels; swaps are 0 after their length."""
-    a, b = (frames.reshape(len(frames), -1) for frames in (swaps, truth))
+    a, b = (frames.reshape(len(frames), truth[0].size) for frames in (swaps, truth))
     product = np.zeros((len(a), len(b)))
     for start in range(0, a.shape[1], CHUNK):
         part = slice(start, start + CHUNK)
