@@ -25,7 +25,15 @@ from pyro_dsae.evaluation.judge import JudgeError
 from pyro_dsae.training import TrainingError
 
 BAD_OPTIONS = (ConfigError, OptionError)
-FAILURES = (CheckpointError, DataError, JudgeError, PairingError, TrainingError, OSError)
+FAILURES = (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    JudgeError,
+    PairingError,
+    TrainingError,
+    OSError,
+)
 
 
 class _Group(click.Group):
@@ -36,7 +44,7 @@ class _Group(click.Group):
             return super().invoke(context)
         except BrokenPipeError:  # whoever read the output had enough; click ends quietly
             raise
-        except (ConfigError, *FAILURES) as error:
+        except FAILURES as error:
             if context.params["debug"]:
                 raise
             kind = click.UsageError if isinstance(error, BAD_OPTIONS) else click.ClickException

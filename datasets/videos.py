@@ -305,17 +305,18 @@ def _draw(groups: Sequence[str], fraction: float, seed: int) -> set[str]:
 def _find(source: Path) -> list[str]:
     """Videos and folders that hold pictures, below a folder, in natural order; none that is hidden.
 
+    A folder that several links lead to counts once.
     Raises DataError for a name that is no UTF-8.
     """
-    found = []
+    found, seen = [], {source.resolve()}
     for folder, below, names in os.walk(source, followlinks=True):
         place = Path(folder)
-        here = place.resolve()
-        below[:] = [
-            name
-            for name in below
-            if not name.startswith(".") and not here.is_relative_to((place / name).resolve())
-        ]  # a link to a folder above would lead here again
+        real = {name: (place / name).resolve() for name in sorted(below) if name[0] != "."}
+        below.clear()
+        for name, target in real.items():
+            if target not in seen:  # nor is a link to a folder above followed for ever
+                seen.add(target)
+                below.append(name)
         if place != source and pictures(place):
             found.append(place)
         found += [place / name for name in names if visible(Path(name), VIDEO_SUFFIXES)]

@@ -223,6 +223,8 @@ def test_linked_folders_are_footage_and_hidden_ones_are_none(tmp_path):
     write_pictures(tmp_path / "videos" / "b", numbered(4))
     (tmp_path / "videos" / "c").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "videos" / "b" / "up").symlink_to(tmp_path / "videos")
+    for name, again in (("d", "elsewhere"), ("e", "videos/b")):  # what is there already
+        (tmp_path / "videos" / name).symlink_to(tmp_path / again)
     with prepared(tmp_path, frames=4) as data:
         assert data.ids == ["b:1-4", "c:1-4"]
 
