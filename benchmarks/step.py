@@ -10,7 +10,7 @@ import json
 import shlex
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def case(
     shares = {name: statistics.median(each) for name, each in spent.items()}
     shares["rest"] = max(0.0, statistics.median(whole) - sum(shares.values()))
     median = statistics.median(times[OURS])
-    operations = gflop(dsae, steps) * config.batch_size
+    counted = gflop(dsae, steps) * config.batch_size
     return {
         "T": steps,
         "batch": config.batch_size,
@@ -63,8 +63,8 @@ def case(
         "seconds": median,
         "sequences_per_second": config.batch_size / median,
         "over_plain": ratio(times[OURS], times["plain"]),
-        "gflop": operations,
-        "fraction_of_peak": operations / median / peak,
+        "gflop": counted,
+        "fraction_of_peak": counted / median / peak,
         "parts": shares,
         "data_fraction": shares["data"] / sum(shares.values()),
     }
@@ -85,9 +85,19 @@ def z_step(guide: str, device: torch.device, budget: float) -> dict[str, Any]:
 
 
 def beside(
-    name: str, peer: Peer, device: torch.device, batch: int | None, budget: float
+    name: str,
+    peer: Peer,
+    device: torch.device,
+    batch: int | None,
+    budget: float,
+    peaks: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
-    """Our steps beside those of a public implementation, in sequences a second."""
+    """Our steps beside those of a public implementation, in sequences a second.
+
+    Args:
+        peaks: of the machine, in GFLOP/s by precision. What a step is of its own precision's peak
+            bounds how many times faster the same operations could be.
+    """
     batch = batch or peer.batch_size
     best = _precision("auto", device)
     rows = []
@@ -101,9 +111,15 @@ def beside(
             config = TrainingConfig(epochs=EPOCHS, precision=precision, batch_size=batch)
         dsae = (DSAE(ModelConfig.preset("paper")) if ours is None else ours()).to(device)
         sequences = noise(dsae.config, FRAMES, 4 * config.batch_size)
-        times = take_turns(dsae, sequences, config, {name: theirs()}, budget)
+        step = theirs()
+        times = take_turns(dsae, sequences, config, {name: step}, budget)
         faster = ratio(times[name], times[OURS])
         sizes = config.batch_size / batch
+        rates = {
+            OURS: gflop(dsae, FRAMES) * config.batch_size / statistics.median(times[OURS]),
+            name: operations(step) / statistics.median(times[name]),
+        }
+        precisions = {OURS: precision, name: "fp32" if ours is None else precision}
         rows.append(
             {
                 "peer": name,
@@ -116,6 +132,10 @@ def beside(
                     name: batch / statistics.median(times[name]),
                 },
                 "times_faster": {key: value * sizes for key, value in faster.items()},
+                "fraction_of_peak": {
+                    whose: rate / peaks[precisions[whose]]["convolution"]
+                    for whose, rate in rates.items()
+                },
             }
         )
     return rows
@@ -126,9 +146,15 @@ def gflop(dsae: DSAE, steps: int) -> float:
     device = next(dsae.parameters()).device
     x, _ = noise(dsae.config, steps, 1).batch([0], device)
     dsae.use_bfloat16(False)
-    with FlopCounterMode(display=False) as counter:
-        negative_elbo(dsae.train(), x).backward()
+    counted = operations(lambda: negative_elbo(dsae.train(), x).backward())
     dsae.zero_grad()
+    return counted
+
+
+def operations(run: Callable[[], Any]) -> float:
+    """GFLOP of a call, in its convolutions and matrix products, but for the LSTMs."""
+    with FlopCounterMode(display=False) as counter:
+        run()
     return counter.get_total_flops() / 1e9
 
 
@@ -234,6 +260,7 @@ def _peers(rows: Sequence[dict[str, Any]]) -> list[str]:
                 "precision",
                 "batch, ours and its",
                 "sequences/s, ours and its",
+                "of the peak, ours and its",
                 "times",
             ],
             [
@@ -243,6 +270,9 @@ def _peers(rows: Sequence[dict[str, Any]]) -> list[str]:
                     each["precision"],
                     " and ".join(map(str, each["batches"].values())),
                     " and ".join(f"{rate:.2f}" for rate in each["sequences_per_second"].values()),
+                    " and ".join(
+                        f"{100 * fraction:.0f} %" for fraction in each["fraction_of_peak"].values()
+                    ),
                     _ratio(each["times_faster"]),
                 ]
                 for each in rows
@@ -344,7 +374,7 @@ def main(
         click.echo(f"{preset}, T = {steps}: {_ratio(found['over_plain'])} of plain", err=True)
     results["z_step"] = [z_step(guide, device, seconds) for guide in ("factorized", "full")]
     for name, peer in peers.items():
-        results["peers"] += beside(name, peer, device, peer_batch, seconds)
+        results["peers"] += beside(name, peer, device, peer_batch, seconds, results["peaks"])
     write_whole(data_file, json.dumps(results, indent=2).encode())
     write_whole(page_file, page(results).encode())
     click.echo(page_file)

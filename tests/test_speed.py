@@ -81,12 +81,19 @@ def test_operations_are_those_of_the_networks(benchmark):
     assert gflop(dsae, 8) / gflop(dsae, 4) == pytest.approx(2, rel=0.05)
 
 
+def test_operations_of_a_peer_are_those_of_its_own_step(benchmark):
+    """A product of matrices of 100 x 100 and its two gradients."""
+    weight = torch.ones(100, 100, requires_grad=True)
+    step = lambda: (weight @ weight).sum().backward()  # noqa: E731
+    assert benchmark("step").operations(step) == pytest.approx(3 * 2 * 100**3 / 1e9)
+
+
 def test_the_page_has_every_case(benchmark, tmp_path, monkeypatch):
     step, peaks, peers = benchmark("step"), benchmark("peaks"), benchmark("peers")
 
     class Fake(peers.Peer):
         repository, batch_size, shipped, architecture = "nowhere", 2, "nothing", "the same"
-        step = one_pass = lambda *given, **how: lambda: torch.ones(100, 100) @ torch.ones(100)
+        step = one_pass = lambda *given, **how: lambda: torch.ones(100, 100) @ torch.ones(100, 100)
         ours = lambda peer: DSAE(ModelConfig(**TINY))  # noqa: E731
 
     monkeypatch.setitem(step.PEERS, "fake", Fake)
@@ -113,6 +120,7 @@ def test_the_page_has_every_case(benchmark, tmp_path, monkeypatch):
     found = json.loads(data.read_text())
     assert [case["T"] for case in found["cases"]] == [2, 3]
     assert [row["batches"]["fake"] for row in found["peers"]] == [2, 2, 2]
+    assert all(row["fraction_of_peak"]["fake"] > 0 for row in found["peers"])
     assert "fake: nowhere; as shipped: nothing; the same architecture: the same" in page.read_text()
     for case in found["cases"]:
         assert case["over_plain"]["median"] > 0 and case["fraction_of_peak"] > 0
