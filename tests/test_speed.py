@@ -143,3 +143,23 @@ def test_networks_after_a_peer_keep_the_shapes(benchmark):
     x = torch.rand(2, 3, 3, 64, 64)
     assert encoder(x).shape == (2, 3, 8)
     assert decoder(torch.randn(2, 3, 288)).shape == x.shape
+
+
+def test_processes_are_compared_by_their_epochs(benchmark, tmp_path, monkeypatch):
+    """The first epoch warms up, and the losses are compared in all."""
+    processes = benchmark("processes")
+
+    def train(data, run, n, options):
+        assert options == ("--epochs", "3")
+        losses = dict.fromkeys(processes.LOSSES, 10.0)
+        slow = {**losses, "kl_z": 10.0 if n == 1 else 10.5, "sequences_per_second": 1.0}
+        return [slow] + 2 * [{**losses, "sequences_per_second": 50.0 * n}]
+
+    monkeypatch.setattr(processes, "train", train)
+    page = tmp_path / "processes.md"
+    command = [str(page), str(page), "--processes", "3", "--rounds", "2", "--", "--epochs", "3"]
+    page.write_text("")
+    result = CliRunner().invoke(processes.main, command, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "| 1 | 50.0 |" in page.read_text() and "| 3 | 150.0 |" in page.read_text()
+    assert "3.00 (3.00 to 3.00). Losses differ by 4.8e-02" in page.read_text()
