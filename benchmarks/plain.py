@@ -47,7 +47,8 @@ def negative_elbo(
 ) -> Tensor:
     """Nats, summed over the batch, of frames x (B, T, C, H, W), with the KL terms in closed form.
 
-    For the parts that ship with the package and the likelihood ``normal`` of a fixed scale.
+    For the parts that ship with the package and the likelihood ``normal`` of a fixed scale, without
+    a view of f and without noise in the guide.
     """
     guide, model = dsae.guide, dsae.model
     seen = guide.view(x, None) if guide.training and guide.view is not None else x

@@ -123,11 +123,15 @@ class GenerativeModel(nn.Module):
     ) -> Tensor:
         """The Pyro program; returns the means of the frames, shape (*, T, C, H, W) or (*, T, D).
 
+        Any axis that vectorised draws add is left of that of the sequences. A value that
+        ``poutine.condition`` fixes needs every such axis itself.
+
         Args:
             x: frames in [0, 1], shape (B, T, C, H, W), or a series, shape (B, T, D).
             mask: True where a frame is observed, bool (B, T); of a series also for each of its
                 values, (B, T, D). What is unobserved must be finite. Steps after the last observed
-                one are padding and have no z.
+                one are padding and have no z: those sites are masked, and a guide or a sampler that
+                Pyro makes of this program, such as an autoguide, is for sequences without padding.
             kl_f_weight: weight of the terms of f, above 0; with both weights 1 this is the ELBO.
             kl_z_weight: weight of the terms of z_1:T, above 0.
 

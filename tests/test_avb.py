@@ -9,7 +9,7 @@ from conftest import objective_of, tiny_model
 from linear_gaussian import AffineNormal
 from pyro_dsae import DSAE, ConfigError, ModelConfig, load, save
 from pyro_dsae.guides import Guide
-from pyro_dsae.objectives.avb import moments
+from pyro_dsae.objectives.avb import context, moments
 
 NOISE, STEPS, FRAME = 2, 2, (1, 16, 16)
 
@@ -101,9 +101,9 @@ def test_the_ratio_is_the_exact_log_ratio_of_gaussians(trained):
         alone = Normal(exact.loc[:, 0], exact.variance[:, 0].sqrt())
         ratios = alone.log_prob(f[:, 0]) - log_r_f, exact.log_prob(codes) - log_r
         units = [(code - each.loc) / each.scale for code, each in zip((f, z), r, strict=True)]
-        seen = reading.codes
+        seen, summary = context(reading)
         found = (
-            objective.networks["static"](units[0], seen.mean(dim=1)),
+            objective.networks["static"](units[0], summary),
             objective.networks["sequence"](*units, None, seen),
         )
     for logits, ratio in zip(found, ratios, strict=True):
@@ -127,6 +127,21 @@ def test_the_kl_is_that_of_the_posterior_without_its_noise(trained):
     found = {name: value.item() / len(x) for name, value in objective.parts.items()}
     assert found["kl_f"] == pytest.approx(kl_f, abs=0.06)
     assert found["kl_f"] + found["kl_z"] == pytest.approx(kl, abs=0.12)
+
+
+def test_the_pairs_are_seen_with_what_each_is_inferred_from(frames):
+    """With a view f's codes are others than z's; without them the pairs' ratio is an average."""
+    dsae = tiny_model(noise_dim=2, dynamic_view="colour", shared_encoder=False)
+    mask = torch.arange(6) < torch.tensor([6, 2, 4, 1]).unsqueeze(1)
+    reading = dsae.guide.read(frames, mask)
+    of_both, of_f = context(reading)
+    of_z, repeated = of_both.chunk(2, dim=-1)
+    assert torch.equal(of_z, reading.codes) and not torch.equal(of_z, reading.static.codes)
+    assert all(torch.equal(step, of_f) for step in repeated.unbind(dim=1))
+    means = [
+        codes[:n].mean(dim=0) for codes, n in zip(reading.static.codes, mask.sum(1), strict=True)
+    ]
+    torch.testing.assert_close(of_f, torch.stack(means))
 
 
 def test_moments_are_those_of_the_mixture_and_of_x_alone():

@@ -60,19 +60,25 @@ def test_the_estimators_agree_in_their_mean(dsae, frames):
 
 @pytest.mark.parametrize("validated", [False, True])
 def test_a_larger_program_has_the_loss_and_gradient_of_pyros_own_estimator(validated, frames):
-    """With two more latents, one without a closed form of its KL, and one more observation."""
+    """With two more latents, one without a closed form of its KL, and one more observation.
+
+    And with what the guide alone draws, as an autoguide does for a latent that is constrained.
+    """
     dsae = tiny_model().eval()
     loc = torch.nn.Parameter(torch.tensor([0.3, -0.2]).double())
 
     def model(x):
         level = pyro.sample("level", dist.Normal(loc.new_zeros(()), 1.0))
         pyro.sample("heavy", dist.StudentT(loc.new_tensor(3.0), level, 1.0))
+        pyro.sample("rate", dist.LogNormal(level, 1.0))
         pyro.sample("seen", dist.Normal(level, 0.5), obs=loc.new_tensor(0.7))
         return dsae.model(x)
 
     def guide(x):
         pyro.sample("level", dist.Normal(loc[0], 0.4))
         pyro.sample("heavy", dist.Normal(loc[1], 0.6))
+        log = pyro.sample("log", dist.Normal(loc[1], 0.4), infer={"is_auxiliary": True})
+        pyro.sample("rate", dist.Delta(log.exp(), log_density=-log))
         return dsae.guide(x)
 
     found = []

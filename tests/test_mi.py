@@ -66,11 +66,21 @@ def test_a_sequence_alone_teaches_the_discriminator_nothing(frames):
     assert objective.parts["discriminator_loss"] > 0
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_series_with_a_view_has_contrasts_too(shared):
+    dsae = tiny_model(frame_shape=(6,), dynamic_view="worn", shared_encoder=shared)
+    objective = objective_of("mi", dsae)
+    mask = torch.rand(4, 5, 6) < 0.8
+    mask[:, :, 0] = True
+    objective(torch.rand(4, 5, 6).double(), mask, 1.0, 1.0).backward()
+    assert objective.parts["contrast_z"] > 0 and objective.parts["contrast_f"] > 0
+    assert all(parameter.grad.isfinite().all() for parameter in dsae.guide.parameters())
+
+
 def test_without_a_view_there_is_nothing_to_contrast():
-    with pytest.raises(ConfigError, match=r"objective is 'mi'.*\(4,\).*use elbo"):
-        objective_of("mi", tiny_model(frame_shape=(4,)))
-    with pytest.raises(ConfigError, match="dynamic_view is 'none'.*use 'colour'"):
-        objective_of("mi", tiny_model())
+    for shape in ((3, 16, 16), (4,)):
+        with pytest.raises(ConfigError, match="dynamic_view is 'none'.*use one, such as 'colour'"):
+            objective_of("mi", tiny_model(frame_shape=shape))
     with pytest.raises(ConfigError, match="static_view is 'shuffled'.*use 'none'"):
         objective_of("mi", tiny_model(dynamic_view="colour", static_view="shuffled"))
     with pytest.raises(ConfigError, match="temperature is 0.0.*positive"):

@@ -67,9 +67,9 @@ def test_every_group_feels_its_own_terms(name, masked, frames, monkeypatch):
     mask = torch.arange(6) < torch.tensor([[6], [2], [4], [3]]) if masked else None
     if name == "avb":  # what the gradient is not to see does not move
         reading = dsae.guide.read(frames, mask)
-        fixed = avb.moments(dsae.guide, reading), avb._context(reading)
+        fixed = avb.moments(dsae.guide, reading), avb.context(reading)
         monkeypatch.setattr(avb, "moments", lambda *_: fixed[0])
-        monkeypatch.setattr(avb, "_context", lambda *_: fixed[1])
+        monkeypatch.setattr(avb, "context", lambda *_: fixed[1])
 
     def loss():
         torch.manual_seed(1)

@@ -34,6 +34,17 @@ def test_a_discriminator_of_known_opinion_has_known_losses(lengths, frames):
     assert objective.parts["frame_accuracy"] == objective.parts["sequence_accuracy"] == 4 * 0.5
 
 
+def test_samples_have_no_frame_that_the_sequences_lack(frames):
+    """It would be in the statistics of the decoder's batch norm, for nothing."""
+    mask = torch.arange(6) < torch.tensor([6, 2, 4, 1]).unsqueeze(1)
+    objective, shown = objective_of("vae-gan", tiny_model()), []
+    objective.networks["video"].register_forward_pre_hook(lambda _, given: shown.append(given[0]))
+    objective(frames, mask, 1.0, 1.0)
+    fakes = shown[0][8:]
+    assert len(fakes) == 8 and not fakes[~mask.repeat(2, 1)].any()
+    assert fakes[mask.repeat(2, 1)].flatten(1).any(dim=1).all()
+
+
 def test_a_perfect_copy_has_no_feature_error(frames, monkeypatch):
     dsae = tiny_model()
     objective = objective_of("vae-gan", dsae)

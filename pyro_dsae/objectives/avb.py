@@ -76,7 +76,7 @@ class AVB(Objective):
         hidden_dim, code_dim = dsae.config.hidden_dim, dsae.config.code_dim
         self.networks["static"] = StaticDiscriminator(static_dim, hidden_dim, code_dim)
         self.networks["sequence"] = SequenceDiscriminator(
-            static_dim, dynamic_dim, hidden_dim, code_dim
+            static_dim, dynamic_dim, hidden_dim, 2 * code_dim
         )
 
     def forward(
@@ -87,7 +87,7 @@ class AVB(Objective):
         lengths = reading.lengths
         f, z = dsae.guide.walk(reading, lambda _, q: q.rsample())
         contrast = moments(dsae.guide, reading)
-        seen, summary = _context(reading)
+        seen, summary = context(reading)
 
         data = {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
         model_trace = poutine.trace(poutine.condition(dsae.model, data)).get_trace(x, mask)
@@ -159,13 +159,18 @@ def moments(guide: Guide, reading: Reading, draws: int = DRAWS) -> tuple[Moments
     return (means["f"], scales["f"]), of_z
 
 
-def _context(reading: Reading) -> tuple[Tensor, Tensor]:
-    """What discriminators see of x: codes (B, T, code_dim), and the mean of those for f."""
+def context(reading: Reading) -> tuple[Tensor, Tensor]:
+    """What discriminators see of x: of f and z (B, T, 2 code_dim), of f alone (B, code_dim).
+
+    Those of f and z see what f is inferred from as well, which under a view is not what z is: the
+    logits would else be those of an average over q(f | x).
+    """
     static_codes, _, lengths = reading.static
     summary = static_codes.mean(dim=1)
     if lengths is not None:
         summary = static_codes.sum(dim=1) / lengths.unsqueeze(-1)
-    return reading.codes.detach(), summary.detach()
+    both = torch.cat([reading.codes, summary.unsqueeze(1).expand_as(reading.codes)], dim=-1)
+    return both.detach(), summary.detach()
 
 
 def _real(z: Tensor, lengths: Tensor) -> Tensor:

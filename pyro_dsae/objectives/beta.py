@@ -32,7 +32,8 @@ class Beta(Objective):
         """Capacities, which rise from 0 along a line.
 
         Args:
-            capacity_f: C_f at the end, in nats a sequence.
+            capacity_f: C_f at the end, in nats a sequence, on average over a batch, in which a
+                dropped f, of KL 0, counts.
             capacity_z: C_z at the end, in nats a sequence.
             capacity_until: fraction of the training after which they are reached.
         """

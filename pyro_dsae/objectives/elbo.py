@@ -93,6 +93,10 @@ class AnalyticELBO(TraceMeanField_ELBO):
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
             loss = loss + site["scale"] * cost
+        for name, site in guide_trace.nodes.items():  # what the guide alone draws, not our noise
+            if site["type"] == "sample" and name not in model_trace and site["mask"] is not False:
+                log_q = site["fn"].log_prob(site["value"])
+                loss = loss + scale_and_mask(log_q, site["scale"], site["mask"]).sum()
         self.parts = detached(parts_of(model_trace, kl))
         return loss
 

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from pyro_dsae.config import ConfigError
 from pyro_dsae.guides import Reading
 from pyro_dsae.model import DSAE
-from pyro_dsae.networks import encoded
+from pyro_dsae.networks import encoded, visible
 from pyro_dsae.objectives.discriminators import SequenceDiscriminator, accuracy, logistic_loss
 from pyro_dsae.objectives.elbo import detached, kl_terms, parts_of, traces
 from pyro_dsae.objectives.objective import Objective, held, latents
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 class MutualInformation(Objective):
     """-ELBO + mi I(f; z_1:T) + contrast_f C_f + contrast_z C_z.
 
-    Frames are encoded once: the other order of time is one of frame codes, and the other
-    appearance is the guide's own view, against the sequence as it is.
+    The other order of time is one of frame codes, and the other appearance is the guide's own view,
+    against the sequence as it is; frames are encoded once more for that where f has an encoder of
+    its own.
 
     Raises ConfigError when the guide has no view of z, or one of f.
     """
@@ -79,15 +80,10 @@ class MutualInformation(Objective):
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
         super().__init__(dsae, config, sequences)
-        if dsae.config.of_series:
-            raise ConfigError(
-                f"objective is 'mi', but frame_shape {dsae.config.frame_shape} is that of a "
-                "series, of which there are no views; use elbo, for example"
-            )
         if dsae.guide.view is None:
             raise ConfigError(
                 "dynamic_view is 'none', but objective 'mi' contrasts z with that of a view; use "
-                "'colour'"
+                "one, such as 'colour' of frames"
             )
         if dsae.guide.static_view is not None:
             raise ConfigError(
@@ -142,7 +138,7 @@ class MutualInformation(Objective):
         # What z sees without the view; f's own encoder, if it has one, says nothing of that.
         as_it_is = whole.static.codes
         if guide.static_encoder is not None:
-            as_it_is = encoded(guide.encoder, x, mask)
+            as_it_is = encoded(guide.encoder, visible(x, mask), mask)
         other = whole._replace(static=shuffled(whole.static), codes=as_it_is)
         f, z = guide.walk(whole, lambda _, q: q.mean)
         other_f, other_z = guide.walk(other, lambda _, q: q.mean)
