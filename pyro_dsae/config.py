@@ -69,7 +69,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             **_SMALL["training"],
             "kl_f_weight": 10.0,
             "kl_z_weight": 200.0,
-            "free_bits": 6.0,
+            "free_bits": 4.5,
             "static_dropout_until": 0.8,
         },
     },
