@@ -231,6 +231,7 @@ def evaluate(
             loaded = load_judge(judge).to(device)
             check_accuracy(loaded.accuracy, "its own test part")
             check_frames(loaded, opened.sequences)
+            loaded.config.targets(*_labels(loaded, opened))
             measures |= {name: partial(measure, loaded) for name, measure in JUDGED.items()}
         found = {
             "run": options.title(run),

@@ -253,7 +253,7 @@ def _held_out(run: str, file: SequenceFile, config: dict[str, Any]) -> tuple[np.
 def _open_data(run: str, data: str | None, remembered: dict[str, str]) -> SequenceFile:
     if data is not None:
         return SequenceFile.open(data)
-    if not remembered:
+    if not {"path", "content_sha256"} <= remembered.keys():
         raise ConfigError(f"{run} remembers no data file; name one with --data")
     if not Path(remembered["path"]).exists():
         raise DataError(

@@ -290,6 +290,7 @@ def test_a_run_or_data_that_cannot_be_used_is_one_line_and_leaves_nothing(
         return dsae(*call)
 
     refused(changed(), 2, "remembers no data file; name one with --data")
+    refused(changed(name="mine"), 2, "remembers no data file; name one with --data")
     gone = {"path": str(tmp_path / "gone.h5"), "content_sha256": "0" * 64}
     refused(changed(**gone), 1, "gone.h5", "which is gone; name it with --data")
     other = {**config["data"], "content_sha256": "0" * 64}

@@ -9,6 +9,7 @@ from pyro.infer import Trace_ELBO
 from conftest import tiny_model
 from pyro_dsae import Sequences
 from pyro_dsae.analyses.codes import encode
+from pyro_dsae.evaluation import bound
 from pyro_dsae.evaluation.bound import (
     active_units,
     bits_per_dimension,
@@ -63,6 +64,20 @@ def test_batch_norm_modes_and_the_callers_random_numbers_are_left_alone(dsae):
     assert (found[4] >= found[1]).all()  # Jensen's inequality, with the same draws
     again = bounds(dsae, ragged(), (1, 4), batch_size=2)
     assert all(torch.equal(found[k], again[k]) for k in found)
+
+
+def test_long_sequences_are_decoded_with_fewer_draws_at_once(dsae, monkeypatch):
+    most, decode = [], dsae.float().model.decode
+    monkeypatch.setattr(bound, "FRAMES", 40)
+
+    def seen(f, z, *given):
+        most.append(z.shape[:-1].numel())
+        return decode(f, z, *given)
+
+    monkeypatch.setattr(dsae.model, "decode", seen)
+    bounds(dsae.eval(), ragged(), (1, 8), batch_size=2)
+    steps = ragged().steps
+    assert max(most) == 40 // (2 * steps) * 2 * steps > 2 * steps
 
 
 def test_the_scores_are_over_all_sequences_and_the_weighted_bound_over_some(dsae):

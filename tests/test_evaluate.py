@@ -149,6 +149,14 @@ def test_a_judge_that_is_not_believed_is_refused(run, data, tmp_path):
     assert not (run / "evaluation.json").exists()
 
 
+def test_a_judge_of_other_factors_is_refused_before_the_work(run, data, tmp_path, monkeypatch):
+    judge = untrained_judge(data, tmp_path / "judge", 1.0)
+    others = lambda *_: np.zeros((2, TEST, 7), int)  # noqa: E731
+    monkeypatch.setattr(command, "_labels", others)
+    refused(dsae("evaluate", run, "--judge", judge), 1, "the labels are not of the judge's factors")
+    assert not (run / "evaluation.json").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [

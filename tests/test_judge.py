@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from conftest import tiny_model, write_drawings
 from pyro_dsae import CheckpointError, Sequences, load, save
+from pyro_dsae.checkpoint import write_weights
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import Factor, prepare
 from pyro_dsae.evaluation.judge import (
@@ -219,6 +220,13 @@ def test_a_judge_survives_the_disk_exactly(judge, tmp_path):
     assert loaded.accuracy == judge.accuracy and not loaded.training
     assert same_weights(loaded, judge)
     assert [path.name for path in tmp_path.iterdir()] == ["judge.safetensors"]
+
+
+@pytest.mark.parametrize("about", [{}, [], {"config": {"x": 1}, "accuracy": {}}])
+def test_a_judge_of_another_version_is_refused(about, judge, tmp_path):
+    write_weights(tmp_path / "judge", "judge", judge, about, overwrite=False)
+    with pytest.raises(CheckpointError, match="train a judge again with dsae judge"):
+        load_judge(tmp_path / "judge")
 
 
 def test_foreign_files_are_refused_and_an_existing_one_is_kept(judge, tmp_path):

@@ -20,14 +20,14 @@ from pyro_dsae.sequences import Sequences
 class CompletionErrors:
     """Mean squared errors over all hidden values.
 
-    They are those of a pixel in [0, 1]^2, or of a value of a series in units of the channel's
-    variance.
+    They are those of a pixel in [0, 1]^2, or of a value of a series in squares of the channel's
+    scale, see :class:`~pyro_dsae.sequences.Standard`.
 
     Args:
         hidden: how many frames, or values of a series, are hidden.
         mse: of the completed ones.
         nearest_mse: of the nearest observed one before, or the first after where there is none; of
-            a channel that is hidden all along, the mean of the train part.
+            a channel that is hidden all along, the mean of the train part, or 0 of a vector's.
         mean_mse: of the mean of those observed in the sequence; else the same.
     """
 

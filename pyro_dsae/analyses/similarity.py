@@ -56,7 +56,7 @@ class Similarity:
     """What the cosines of f and z_1:T say.
 
     Args:
-        table: twelve pairs, as many of each stratum.
+        table: twelve pairs at most, as many of each stratum.
         strata: same or different appearance times same or different motion; those that have pairs.
         auroc_appearance: probability that cos f is greater for a pair of the same appearance than
             for one of different appearance; None where the part lacks either kind.

@@ -28,6 +28,7 @@ from pyro_dsae.objectives.elbo import AnalyticELBO, per_sequence
 from pyro_dsae.sequences import Sequences
 
 ACTIVE = 0.01  # variance of the posterior mean over the data above which a unit counts as active
+FRAMES = 2048  # that are decoded at once for the importance-weighted bound, or one draw's
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class BoundScores:
         kl_f: KL(q(f | x) || p(f)).
         kl_z: the same of z_1:T, summed over the steps.
         active_f: units of f that say something about x; see :func:`active_units`.
-        active_z: the same for z_t, over all steps of all sequences.
+        active_z: the same for z_t, over all observed steps of all sequences.
         weighted_sequences: how many the importance-weighted bound is over, drawn with the seed.
         particles: its K.
         weighted_bound: L_K.
@@ -186,14 +187,15 @@ def bounds(
     particles: Sequence[int] = (1, 64),
     *,
     batch_size: int = 16,
-    at_once: int = 16,
     seed: int = 0,
 ) -> dict[int, Tensor]:
     """L_k of every sequence for every k in ``particles``: float64 (N,), in nats a sequence.
 
     All k share the same draws, as many as the largest, so each must divide that. Sequences are
-    taken ``batch_size`` at a time, draws ``at_once``. The caller's random numbers are left alone.
+    taken ``batch_size`` at a time, draws as many as make ``FRAMES`` frames. The caller's random
+    numbers are left alone.
     """
+    at_once = max(1, FRAMES // (batch_size * sequences.steps))
     device = device_of(dsae)
     found: dict[int, list[Tensor]] = {k: [] for k in particles}
     with seeded(seed, device):

@@ -111,7 +111,7 @@ class JudgeConfig:
                 row, column = np.argwhere(labels < 0)[0]
                 raise JudgeError(
                     f"{list(factors)[column]} of sequence {row} is unknown, but a judge needs "
-                    "every label; leave such sequences out"
+                    "every label; make the data again without such sequences"
                 )
         motion = np.ravel_multi_index(tuple(dynamic.T), tuple(self.dynamic.values()))
         columns = zip(self.static, static.T.astype(np.int64), strict=True)
@@ -304,11 +304,17 @@ def load_judge(path: str | Path) -> Judge:
     Raises CheckpointError when the file is missing, truncated or not a judge of this package.
     """
     about, weights = read_weights(path, "judge")
+    try:
+        config, accuracy = JudgeConfig(**about["config"]), about["accuracy"]
+    except (KeyError, TypeError, AttributeError):
+        raise CheckpointError(
+            f"{path}: its config is not one of this version; train a judge again with dsae judge"
+        ) from None
     with torch.random.fork_rng():  # initial weights must not cost the caller random numbers
-        judge = Judge(JudgeConfig(**about["config"]))
+        judge = Judge(config)
     try:
         judge.load_state_dict(weights)
     except RuntimeError:
         raise CheckpointError(f"{path}: its weights do not fit the config it carries") from None
-    judge.accuracy = about["accuracy"]
+    judge.accuracy = accuracy
     return judge.eval()

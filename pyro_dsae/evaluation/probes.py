@@ -30,6 +30,7 @@ from pyro_dsae.sequences import Sequences, known, numbered
 BOOSTED = 3000  # train sequences of gradient boosting
 TREES = 200  # of gradient boosting, over all classes
 ROUNDS = 20  # of it at least: a tree for each class
+LEAF = 20  # sequences in a leaf of a tree, at least
 ITERATIONS = 100  # of logistic regression
 
 
@@ -205,6 +206,7 @@ def _figures(
     boosted = y[:BOOSTED]
     boosting = HistGradientBoostingClassifier(
         max_iter=max(ROUNDS, TREES // len(np.unique(boosted))),
+        min_samples_leaf=min(LEAF, max(1, len(boosted) // 10)),  # or a small set has no split
         early_stopping=False,
         random_state=seed,
     )

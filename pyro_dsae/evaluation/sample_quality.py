@@ -5,7 +5,9 @@ their space stand
 
 * the Frechet distance of Heusel et al. (2017), |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) with means
   m and covariances C. They take an Inception network of photographs for the features, and its
-  figure is known as FID; this one is another space's, and comparable under one judge alone;
+  figure is known as FID; this one is another space's, and comparable under one judge and for one
+  number of sequences alone. Of two sets of one distribution it is above 0, the more the fewer
+  they are, and less so for reconstructions, which have the real sequences' own contents;
 * the improved precision and recall of Kynkaanniemi et al. (2019): the share of samples within the
   manifold of real sequences, and the reverse. A manifold is the union of balls around its points,
   each up to the point's k-th nearest neighbour.
