@@ -76,7 +76,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
     labels = file.labels([factor.name for factor in factors])
     fitted, scored = (labels[part] for part in rows)
     standard = opened.sequences.standard
-    train, drawn = draw_parts(dsae, *(file.take(part, standard=standard) for part in rows), seed)
+    train, drawn = draw_parts(dsae, *(file.take(part, None, standard) for part in rows), seed)
     targets = [
         Target(factor.name, factor.role, fitted[:, n], scored[:, n])
         for n, factor in enumerate(factors)

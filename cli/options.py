@@ -245,9 +245,9 @@ def _held_out(run: str, file: SequenceFile, config: dict[str, Any]) -> tuple[np.
             f"part is {VALIDATION!r}, but {run} was not trained on {file.path} and held nothing "
             f"out of it; its parts are {', '.join(file.splits.get('official', ()))}"
         )
-    train, how = file.sequences("train"), config["training"]
-    chosen = train.held_out(how["validation_fraction"], how["seed"])
-    return file.split("train")[chosen], train.take(chosen)
+    train, how = file.sequences("train", in_memory=False), config["training"]
+    rows = file.split("train")[train.held_out(how["validation_fraction"], how["seed"])]
+    return rows, file.take(rows)
 
 
 def _open_data(run: str, data: str | None, remembered: dict[str, str]) -> SequenceFile:
