@@ -10,9 +10,7 @@ slope of the dotted one.
 
 import dataclasses
 import resource
-import shlex
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ import matplotlib
 import numpy as np
 import torch
 
+from pages import command
 from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.cli.options import device_option
@@ -163,7 +162,7 @@ def main(
         "|---|---|---|---|---|",
         *rows,
         "",
-        f"* command: `python benchmarks/growth.py {shlex.join(sys.argv[1:])}`",
+        f"* command: `{command()}`",
         f"* torch {torch.__version__}",
         "",
         f"![]({picture.name})",

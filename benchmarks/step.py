@@ -7,9 +7,7 @@ neighbours. A step is the trainer's own, with its data path, checks and bookkeep
 """
 
 import json
-import shlex
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import torch
 from peaks import peaks
 from torch.utils.flop_counter import FlopCounterMode
 
-from pages import commit, machine, table
+from pages import command, commit, machine, table
 from parts import parts
 from peers import FRAMES, PEERS, Peer
 from plain import PlainStep, negative_elbo
@@ -114,27 +112,25 @@ def beside(
         step = theirs()
         times = take_turns(dsae, sequences, config, {name: step}, budget)
         faster = ratio(times[name], times[OURS])
+        batches = {OURS: config.batch_size, name: batch}
         sizes = config.batch_size / batch
-        rates = {
-            OURS: gflop(dsae, FRAMES) * config.batch_size / statistics.median(times[OURS]),
-            name: operations(step) / statistics.median(times[name]),
-        }
+        medians = {whose: statistics.median(each) for whose, each in times.items()}
+        work = {OURS: gflop(dsae, FRAMES) * config.batch_size, name: operations(step)}
         precisions = {OURS: precision, name: "fp32" if ours is None else precision}
         rows.append(
             {
                 "peer": name,
                 "what": what,
                 "precision": precision,
-                "batches": {OURS: config.batch_size, name: batch},
+                "batches": batches,
                 "rounds": len(times[OURS]),
                 "sequences_per_second": {
-                    OURS: config.batch_size / statistics.median(times[OURS]),
-                    name: batch / statistics.median(times[name]),
+                    whose: batches[whose] / median for whose, median in medians.items()
                 },
                 "times_faster": {key: value * sizes for key, value in faster.items()},
                 "fraction_of_peak": {
-                    whose: rate / peaks[precisions[whose]]["convolution"]
-                    for whose, rate in rates.items()
+                    whose: work[whose] / median / peaks[precisions[whose]]["convolution"]
+                    for whose, median in medians.items()
                 },
             }
         )
@@ -356,7 +352,7 @@ def main(
     torch.manual_seed(0)
     precision = _precision(precision, device)
     results: dict[str, Any] = {
-        "command": f"python benchmarks/step.py {shlex.join(sys.argv[1:])}",
+        "command": command(),
         "commit": commit(),
         "versions": versions(),
         "machine": machine(device),

@@ -132,19 +132,20 @@ def _bound(opened: options.Run, seed: int) -> dict[str, Any]:
     return asdict(bound_scores(opened.dsae, opened.sequences, seed=seed))
 
 
-def _judged(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
+Labels = tuple[np.ndarray, np.ndarray]  # of the judge's static and dynamic factors
+
+
+def _judged(judge: Judge, labels: Labels, opened: options.Run, seed: int) -> dict[str, Any]:
     """What a judge sees in generated sequences."""
-    labels = _labels(judge, opened)
     return asdict(judge_scores(opened.dsae, judge, opened.sequences, *labels, seed=seed))
 
 
-def _samples(judge: Judge, opened: options.Run, seed: int) -> dict[str, Any]:
+def _samples(judge: Judge, labels: Labels, opened: options.Run, seed: int) -> dict[str, Any]:
     """How near generated sequences are to real ones in a judge's features, and how sharp."""
-    labels = _labels(judge, opened)
     return asdict(sample_quality(opened.dsae, judge, opened.sequences, *labels, seed=seed))
 
 
-def _labels(judge: Judge, opened: options.Run) -> tuple[np.ndarray, np.ndarray]:
+def _labels(judge: Judge, opened: options.Run) -> Labels:
     """Of the judge's static and dynamic factors, (N, k) and (N, m)."""
     static, dynamic = (
         opened.file.labels(list(names))[opened.rows]
@@ -167,7 +168,7 @@ SECTIONS: dict[str, Callable[[options.Run, int], dict[str, Any]]] = {
     "codes": _codes,
     "bound": _bound,
 }
-JUDGED: dict[str, Callable[[Judge, options.Run, int], dict[str, Any]]] = {
+JUDGED: dict[str, Callable[[Judge, Labels, options.Run, int], dict[str, Any]]] = {
     "judge": _judged,
     "samples": _samples,
 }
@@ -231,8 +232,9 @@ def evaluate(
             loaded = load_judge(judge).to(device)
             check_accuracy(loaded.accuracy, "its own test part")
             check_frames(loaded, opened.sequences)
-            loaded.config.targets(*_labels(loaded, opened))
-            measures |= {name: partial(measure, loaded) for name, measure in JUDGED.items()}
+            labels = _labels(loaded, opened)
+            loaded.config.targets(*labels)
+            measures |= {name: partial(of, loaded, labels) for name, of in JUDGED.items()}
         found = {
             "run": options.title(run),
             "weights_sha256": report.weights_sha256(run),

@@ -97,10 +97,10 @@ class VAEGAN(Objective):
         f, z = (each.detach() for each in latents(guide_trace))  # the guide is not to fool anyone
         with torch.no_grad():
             f_prior, z_prior = model.draw(*x.shape[:2])
-        twice = None if mask is None else observed.repeat(2, 1)
-        with _statistics_kept(model.decoder):
-            fakes = model.decode(torch.cat([f, f_prior]), torch.cat([z, z_prior]), twice)
         twice = observed.repeat(2, 1)
+        with _statistics_kept(model.decoder):
+            there = None if mask is None else twice
+            fakes = model.decode(torch.cat([f, f_prior]), torch.cat([z, z_prior]), there)
         with held(video):
             shown = torch.cat([x, model_trace.nodes["_RETURN"]["value"], fakes])
             features, frames, sequences = video(shown, observed.repeat(4, 1), lengths.repeat(4))
