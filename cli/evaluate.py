@@ -56,7 +56,7 @@ def _similarity(opened: options.Run, seed: int) -> dict[str, Any]:
         )
         strata[f"{who} and {what}"] = stratum
     areas = {name: found[name] for name in ("auroc_appearance", "auroc_motion")}
-    return {**areas, "strata": strata}
+    return {"sequences": found["sequences"], **areas, "strata": strata}
 
 
 def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
 
     file, dsae = opened.file, opened.dsae
     who = opened.labels("static"), list(opened.classes("static"))
-    verified = asdict(verification(encode(dsae, opened.sequences), *who))
+    verified = asdict(verification(encode(dsae, opened.sequences), *who, seed))
     try:
         factors, scheme, *rows = _probed(opened)
     except UnmeasurableError as error:

@@ -29,10 +29,12 @@ from pyro_dsae.checkpoint import MODEL, load_generative, read, save
 from pyro_dsae.config import PRESETS, ConfigError, check_fields, one_of
 from pyro_dsae.distributed import World
 from pyro_dsae.evaluation.bound import elbo_parts
+from pyro_dsae.memory import freed_memory_kept
 from pyro_dsae.model import DSAE
 from pyro_dsae.networks import bfloat16_is_fast, use_bfloat16
 from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.objectives.elbo import ESTIMATORS, per_sequence
+from pyro_dsae.registration import unregistered
 from pyro_dsae.run_folder import RunFolder, TrainingError
 from pyro_dsae.sequences import Sequences
 from pyro_dsae.views import partner
@@ -266,6 +268,7 @@ def fit(
             _signals(second_acts=world.size == 1) as received,
             torch.random.fork_rng(devices),
             pyro.validation_enabled(False),
+            freed_memory_kept(),
         ):
             while not training.done:
                 metrics = training.epoch(received, on_step)
@@ -527,7 +530,8 @@ class _Training:
 
     def _compute(self, x: Tensor, mask: Tensor | None, weight: float) -> dict[str, Tensor]:
         """A step as a function of tensors: the loss, the norm of its gradient, and the parts."""
-        loss = weight * self.loss(x, mask, self.now["kl_f_weight"], self.now["kl_z_weight"])
+        with unregistered():
+            loss = weight * self.loss(x, mask, self.now["kl_f_weight"], self.now["kl_z_weight"])
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         loss.backward()
@@ -556,7 +560,9 @@ class _Training:
     def _validate(self) -> dict[str, Any]:
         self.dsae.eval()
         torch.manual_seed(self.config.seed)  # the same noise each time: epochs can be compared
-        parts, active = elbo_parts(self.dsae, self.validation, self.config.batch_size, self.world)
+        batch = self.config.batch_size
+        with unregistered():
+            parts, active = elbo_parts(self.dsae, self.validation, batch, self.world)
         if not math.isfinite(parts["elbo"]):
             raise TrainingError(
                 f"the bound on the held-out part is {parts['elbo']} after epoch "

@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,11 +8,12 @@ import torch
 
 from conftest import tiny_model
 from pyro_dsae import ConfigError, Sequences
-from pyro_dsae.analyses.codes import BATCH, Codes, encode
+from pyro_dsae.analyses.codes import BATCH, Codes, at_most, encode
 from pyro_dsae.analyses.embed import to_csv, to_npz
 from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
 from pyro_dsae.analyses.similarity import similarity
 from pyro_dsae.analyses.swap import swap
+from pyro_dsae.evaluation.verification import verification
 from pyro_dsae.sequences import to_float, to_uint8
 
 CPU = torch.device("cpu")
@@ -133,6 +135,18 @@ def test_the_table_has_twelve_pairs_as_many_of_each_stratum(labelled):
         assert (who[pair.a] == who[pair.b]) == pair.same_appearance and pair.a < pair.b
     assert table == similarity(codes, who, what, seed=1).table
     assert table != similarity(codes, who, what, seed=2).table
+
+
+def test_of_too_many_sequences_some_are_compared(labelled, monkeypatch):
+    codes, who, what = labelled
+    monkeypatch.setattr("pyro_dsae.analyses.codes.AT_MOST", 12)
+    found = similarity(codes, who, what)
+    taken = at_most(np.arange(len(who)), 0)
+    assert found.sequences == len(taken) == 12 and (np.diff(taken) > 0).all()
+    few = similarity(codes.take(taken), who[taken], what[taken])
+    table = [replace(pair, a=taken[pair.a], b=taken[pair.b]) for pair in few.table]
+    assert found == replace(few, table=table)
+    assert verification(codes, who) == verification(codes.take(taken), who[taken])
 
 
 def test_similarity_of_one_sequence_is_refused(labelled):

@@ -104,6 +104,24 @@ def test_static_dropout_falls_along_a_line_to_zero(sequences, tmp_path):
     assert again.guide.static_dropout == dsae.guide.static_dropout == 0.2  # the model's own
 
 
+def test_pyro_s_store_is_left_to_the_caller(sequences, tmp_path):
+    """Whose own programs find it as it was, also from a callback."""
+    dsae, stores = model(), []
+    x = torch.zeros(1, 6, *TINY["frame_shape"])
+
+    def on_step(_) -> None:
+        stores.append(set(pyro.get_param_store()))
+        dsae.model(x)
+
+    with pyro.get_param_store().scope():
+        fit_(dsae, sequences, tmp_path / "run", dataclasses.replace(SHORT, epochs=1))
+        assert not set(pyro.get_param_store())
+        dsae.train()
+        config = dataclasses.replace(SHORT, epochs=1)
+        fit_(dsae, sequences, tmp_path / "other", config, on_step=on_step)
+        assert stores[0] == set() and len(stores[1]) == len(list(dsae.model.parameters()))
+
+
 def test_with_all_kl_free_the_prior_stays_as_it_was(sequences, tmp_path):
     config = dataclasses.replace(SHORT, epochs=1, free_bits=1e6)
     dsae = fit_(model(), sequences, tmp_path / "run", config)

@@ -14,6 +14,7 @@ from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences
 
 BATCH = 32  # sequences at a time
+AT_MOST = 4000  # sequences, of what takes more than its share for each of them
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Codes:
         mean = self.mean_z
         variance = self._mean((self.z - mean.unsqueeze(1)).square())
         return torch.cat([mean, variance.sqrt()], dim=-1)
+
+    def take(self, rows: np.ndarray) -> Codes:
+        """The codes of some sequences."""
+        return Codes(self.f[rows], self.z[rows], self.lengths[rows])
 
     def _mean(self, values: Tensor) -> Tensor:
         """Over the real steps, (N, T, D) to (N, D)."""
@@ -76,6 +81,12 @@ def encode(dsae: DSAE, sequences: Sequences, seed: int | None = None) -> Codes:
             codes.append(dsae.encode(*sequences.batch(rows, device), sample=sample))
     f, z = (torch.cat(parts) for parts in zip(*codes, strict=True))
     return Codes(f, z, sequences.lengths)
+
+
+def at_most(rows: np.ndarray, seed: int) -> np.ndarray:
+    """``AT_MOST`` of the rows, drawn, in their order; all of them where there are no more."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:AT_MOST]
+    return rows[np.sort(drawn)]
 
 
 def batches(count: int, size: int = BATCH) -> list[np.ndarray]:

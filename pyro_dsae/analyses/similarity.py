@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyro_dsae.analyses.codes import Codes
+from pyro_dsae.analyses.codes import Codes, at_most
 from pyro_dsae.analyses.pairs import all_pairs, auroc, cosines, same
 from pyro_dsae.config import ConfigError
 from pyro_dsae.sequences import known
@@ -56,6 +56,7 @@ class Similarity:
     """What the cosines of f and z_1:T say.
 
     Args:
+        sequences: whose pairs were compared.
         table: twelve pairs at most, as many of each stratum.
         strata: same or different appearance times same or different motion; those that have pairs.
         auroc_appearance: probability that cos f is greater for a pair of the same appearance than
@@ -63,6 +64,7 @@ class Similarity:
         auroc_motion: the same for motion by cos z.
     """
 
+    sequences: int
     table: list[Pair]
     strata: list[Stratum]
     auroc_appearance: float | None
@@ -70,13 +72,14 @@ class Similarity:
 
 
 def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int = 0) -> Similarity:
-    """Compare all pairs of N sequences; memory grows with N^2.
+    """Compare all pairs of the sequences.
 
     Args:
         codes: of the sequences.
         static: labels of the appearance, int (N, k); -1 is unknown.
         dynamic: labels of the motion, int (N, m), likewise.
-        seed: of the twelve pairs.
+        seed: of the twelve pairs, and of the 4,000 sequences that are taken of more, as pairs grow
+            with their square.
 
     z is compared over the steps that both sequences have. The strata are of sequences whose labels
     are all known, an AUROC of those whose appearance, or motion, is.
@@ -85,7 +88,9 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
     """
     if len(static) < 2:
         raise ConfigError(f"the part has {len(static)} sequence, but a pair needs two; use another")
-    a, b = all_pairs(len(static))
+    taken = at_most(np.arange(len(static)), seed)
+    codes, static, dynamic = codes.take(taken), static[taken], dynamic[taken]
+    a, b = all_pairs(len(taken))
     cos_f = cosines(codes.f.unsqueeze(1))[a, b]
     cos_z = cosines(codes.z, codes.lengths)[a, b]
     same_appearance = same(static, a, b)
@@ -106,8 +111,9 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
         for rows in members
         for row in random.choice(rows, min(len(rows), TABLE // len(members)), replace=False)
     ]
-    columns = (a, b, same_appearance, same_motion, cos_f, cos_z)
+    columns = (taken[a], taken[b], same_appearance, same_motion, cos_f, cos_z)
     return Similarity(
+        sequences=len(taken),
         table=[Pair(*(column[row].item() for column in columns)) for row in drawn],
         strata=strata,
         auroc_appearance=auroc(cos_f[appears], same_appearance[appears]),

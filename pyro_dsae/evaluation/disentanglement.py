@@ -20,13 +20,12 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from pyro_dsae.analyses.codes import Codes
+from pyro_dsae.analyses.codes import Codes, at_most
 from pyro_dsae.evaluation import UnmeasurableError
 from pyro_dsae.sequences import known
 
 BINS = 20
 TREES = 20
-AT_MOST = 4000  # sequences
 
 _INFORMATION = (
     f"mutual information in a histogram of {BINS} bins of one width for each unit, as it is in the "
@@ -90,7 +89,7 @@ def disentanglement(codes: Codes, factors: np.ndarray, seed: int = 0) -> Disenta
         factors: classes of the factors, static and dynamic, int (N, K). Left out are factors that
             are unknown, -1, throughout, then sequences with an unknown class, and then factors with
             one class only.
-        seed: of the ``AT_MOST`` sequences that are taken, of the halves and of the forests.
+        seed: of the 4,000 sequences that are taken of more, of the halves and of the forests.
 
     Raises UnmeasurableError when no sequence is left, or fewer than two factors.
     """
@@ -98,8 +97,9 @@ def disentanglement(codes: Codes, factors: np.ndarray, seed: int = 0) -> Disenta
     rows = np.flatnonzero(known(factors))
     if not len(rows):
         raise UnmeasurableError("no sequence has a known class of every factor")
-    chosen = np.random.default_rng(seed).permutation(rows)[:AT_MOST]
-    units = torch.cat([codes.f, codes.mean_z], dim=-1).cpu().numpy()[chosen]
+    chosen = at_most(rows, seed)
+    codes = codes.take(chosen)
+    units = torch.cat([codes.f, codes.mean_z], dim=-1).cpu().numpy()
     factors = factors[chosen]
     factors = factors[:, (factors != factors[:1]).any(axis=0)]
     return Disentanglement(
