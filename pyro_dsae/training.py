@@ -210,6 +210,8 @@ def fit(
     Where torch.distributed is initialised all its processes train together, each on its share of
     every batch, from equal weights and data; the first one writes the files and calls back.
 
+    Meanwhile the process keeps what memory it frees, see :mod:`pyro_dsae.memory`.
+
     Args:
         resume: go on from the checkpoint in ``run``.
         overwrite: replace a run that is in ``run``.

@@ -106,7 +106,7 @@ def test_static_dropout_falls_along_a_line_to_zero(sequences, tmp_path):
 
 def test_pyro_s_store_is_left_to_the_caller(sequences, tmp_path):
     """Whose own programs find it as it was, also from a callback."""
-    dsae, stores = model(), []
+    dsae, stores, config = model(), [], dataclasses.replace(SHORT, epochs=1)
     x = torch.zeros(1, 6, *TINY["frame_shape"])
 
     def on_step(_) -> None:
@@ -114,10 +114,8 @@ def test_pyro_s_store_is_left_to_the_caller(sequences, tmp_path):
         dsae.model(x)
 
     with pyro.get_param_store().scope():
-        fit_(dsae, sequences, tmp_path / "run", dataclasses.replace(SHORT, epochs=1))
+        fit_(dsae, sequences, tmp_path / "run", config)
         assert not set(pyro.get_param_store())
-        dsae.train()
-        config = dataclasses.replace(SHORT, epochs=1)
         fit_(dsae, sequences, tmp_path / "other", config, on_step=on_step)
         assert stores[0] == set() and len(stores[1]) == len(list(dsae.model.parameters()))
 

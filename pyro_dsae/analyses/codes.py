@@ -14,7 +14,7 @@ from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences
 
 BATCH = 32  # sequences at a time
-AT_MOST = 4000  # sequences, of what takes more than its share for each of them
+AT_MOST = 4000  # sequences, where the cost grows faster than their number
 
 
 @dataclass(frozen=True)

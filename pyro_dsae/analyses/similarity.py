@@ -78,8 +78,8 @@ def similarity(codes: Codes, static: np.ndarray, dynamic: np.ndarray, seed: int 
         codes: of the sequences.
         static: labels of the appearance, int (N, k); -1 is unknown.
         dynamic: labels of the motion, int (N, m), likewise.
-        seed: of the twelve pairs, and of the 4,000 sequences that are taken of more, as pairs grow
-            with their square.
+        seed: of the twelve pairs, and of the ``AT_MOST`` sequences that are taken of more, as pairs
+            grow with their square.
 
     z is compared over the steps that both sequences have. The strata are of sequences whose labels
     are all known, an AUROC of those whose appearance, or motion, is.

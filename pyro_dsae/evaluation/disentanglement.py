@@ -89,7 +89,7 @@ def disentanglement(codes: Codes, factors: np.ndarray, seed: int = 0) -> Disenta
         factors: classes of the factors, static and dynamic, int (N, K). Left out are factors that
             are unknown, -1, throughout, then sequences with an unknown class, and then factors with
             one class only.
-        seed: of the 4,000 sequences that are taken of more, of the halves and of the forests.
+        seed: of the ``AT_MOST`` sequences that are taken of more, of the halves and of the forests.
 
     Raises UnmeasurableError when no sequence is left, or fewer than two factors.
     """

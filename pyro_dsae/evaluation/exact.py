@@ -2,8 +2,10 @@
 
 For a pair (A, B) the swap is decode(f_A, z_B), and the truth is rendered, so no trained judge is
 needed. The swap ratio is the swap's mean squared error over the reconstruction's: 1 is perfect
-disentanglement whatever the sharpness. Whose motion a swap shows is read off its nearest sequence
-among all motions of A's appearance. All codes are posterior means, and all sequences count.
+disentanglement whatever the sharpness, but of a model that shows motions at all. One that always
+draws the same picture has a ratio of 1 as well. Whose motion a swap shows is read off its nearest
+sequence among all motions of A's appearance. All codes are posterior means, and all sequences
+count.
 """
 
 from __future__ import annotations

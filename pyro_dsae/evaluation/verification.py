@@ -1,8 +1,10 @@
 """Speaker verification: do two sequences have the same static group, by the cosine of their codes?
 
 The equal error rate of f is best at 0. That of z, averaged over the steps so that it needs no
-alignment, is best at one half, where z says nothing about who it is. A cosine looks through any
-scaling: codes that hardly differ, of units that are not active, are verified as well as any.
+alignment, is one half where z says nothing at all. Where every one of M motions is there once for
+each who, no pair of one who shares its motion, so a z that knows the motion alone has M / (2M - 1),
+which is the best there. A cosine looks through any scaling: codes that hardly differ, of units that
+are not active, are verified as well as any.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def verification(
         codes: of the sequences.
         static: labels of who or what a sequence shows, int (N, k); -1 is unknown.
         names: of these factors; without any, none is verified by itself.
-        seed: of the 4,000 sequences that are taken of more, as pairs grow with their square.
+        seed: of the ``AT_MOST`` sequences that are taken of more, as pairs grow with their square.
     """
     taken = at_most(np.arange(len(static)), seed)
     codes, static = codes.take(taken), static[taken]
