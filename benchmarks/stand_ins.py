@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from columns import Column
 from pages import mean_and_sd
-from pyro_dsae.cli.evaluate import SECTIONS
+from pyro_dsae.cli.evaluate import SECTIONS, measured
 from pyro_dsae.cli.options import Run
 from pyro_dsae.datasets import SequenceFile
 
 
 class StandIn(nn.Module):
-    """Stands in for a model wherever only its codes are asked for."""
+    """Stands in for a model wherever only its codes, or frames of them, are asked for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,11 +39,26 @@ class Raw(StandIn):
 class Collapsed(StandIn):
     """A posterior that is the prior, but for means that hardly differ: those of a coarse picture.
 
-    A decoder would learn nothing from it. What is scaled up before it is read finds the means.
+    A decoder would learn nothing from it, and draws one picture. What is scaled up before it is
+    read finds the means.
+
+    Args:
+        picture: in [0, 1], (C, H, W).
     """
 
     SCALE = 1e-6
     GRID = 4
+
+    def __init__(self, picture: Tensor) -> None:
+        super().__init__()
+        self.picture = picture
+
+    @classmethod
+    def on(cls, data: Path) -> "Collapsed":
+        """Draws the mean of all frames of train, which errs least."""
+        with SequenceFile.open(data) as file:
+            mean = file.sequences("train").x.mean(axis=(0, 1)) / 255  # (H, W, C), all frames real
+        return cls(torch.from_numpy(mean).float().movedim(-1, 0))
 
     def encode(self, x: Tensor, mask: Tensor | None, sample: bool) -> tuple[Tensor, Tensor]:
         """f, (B, D), and z, (B, T, D), of frames x (B, T, C, H, W), all of them real."""
@@ -52,11 +67,16 @@ class Collapsed(StandIn):
         f = z.mean(dim=1)
         return (f + torch.randn_like(f), z + torch.randn_like(z)) if sample else (f, z)
 
+    def decode(self, f: Tensor, z: Tensor) -> Tensor:
+        """The picture for each of z (B, T, D), whatever these are: (B, T, C, H, W)."""
+        return self.picture.expand(*z.shape[:2], *self.picture.shape)
+
 
 def row(stand_in: StandIn, data: Path, part: str, columns: Sequence[Column]) -> list[str]:
-    """The cells of its row, of what the section ``codes`` measures of a part of ``data``."""
+    """The cells of its row, measured on a part of ``data``; without those that need a judge."""
+    sections = {column.section for column in columns} & SECTIONS.keys()
     with SequenceFile.open(data) as file:
         opened = Run("", part, stand_in.eval(), file, file.split(part), file.sequences(part))
-        figures = {"codes": SECTIONS["codes"](opened, 0)}
+        figures = {name: measured(SECTIONS[name], opened, 0) for name in sections}
     found = [(column.of(figures), column.digits) for column in columns]
     return ["—" if value is None else mean_and_sd([value], digits) for value, digits in found]

@@ -91,9 +91,9 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
         return found
 
     return {
-        "probes": _measured(probes),
+        "probes": measured(probes),
         "verification": verified,
-        "disentanglement": _measured(lambda: asdict(disentanglement(drawn, scored, seed))),
+        "disentanglement": measured(lambda: asdict(disentanglement(drawn, scored, seed))),
     }
 
 
@@ -154,7 +154,7 @@ def _labels(judge: Judge, opened: options.Run) -> Labels:
     return static, dynamic
 
 
-def _measured(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+def measured(measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """Its figures, or a line that says why these data have none."""
     try:
         return measure(*arguments)
@@ -234,6 +234,7 @@ def evaluate(
             check_frames(loaded, opened.sequences)
             labels = _labels(loaded, opened)
             loaded.config.targets(*labels)
+            judge_used = {"sha256": report.sha256(judge), "accuracy": loaded.accuracy}
             measures |= {name: partial(of, loaded, labels) for name, of in JUDGED.items()}
         found = {
             "run": options.title(run),
@@ -253,9 +254,11 @@ def evaluate(
         with tqdm(sections, file=sys.stderr, disable=None) as bar:
             for name in bar:
                 bar.set_postfix_str(name)
-                judged = ["--judge", judge] if name in JUDGED else []
+                judged, by = [], {}
+                if name in JUDGED:
+                    judged, by = ["--judge", judge], {"judge": judge_used}
                 start = time.perf_counter()
-                figures = _measured(measures[name], opened, seed)
+                figures = measured(measures[name], opened, seed)
                 seconds = time.perf_counter() - start
                 said = f"no {name}: {figures['missing']}" if "missing" in figures else name
                 bar.write(f"{said} ({seconds:.1f} s)", file=sys.stderr)
@@ -265,6 +268,7 @@ def evaluate(
                     "seconds": seconds,
                     "device": str(device),
                     "versions": versions("scikit-learn"),
+                    **by,
                     "figures": figures,
                 }
                 report.write(run, found)  # what is measured is kept, whatever comes next

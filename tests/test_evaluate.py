@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from hashlib import sha256
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,8 +18,7 @@ from pyro_dsae.cli import options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import DataError, Factor, SequenceFile, ToySprites, prepare
-from pyro_dsae.evaluation import disentanglement, probes, retrieval
-from pyro_dsae.evaluation.exact import match_pairs
+from pyro_dsae.evaluation import disentanglement, probes
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 
 TINY = {
@@ -141,6 +141,10 @@ def test_a_judge_adds_its_sections(run, data, tmp_path, monkeypatch):
     assert found["samples"]["command"].endswith(f"--judge {judge} --only samples")
     assert found["judge"]["figures"]["sequences"] == TEST
     assert found["judge"]["command"].endswith(f"--judge {judge} --only judge")
+    used = found["samples"]["judge"]
+    assert used["sha256"] == sha256(judge.read_bytes()).hexdigest()
+    assert set(used["accuracy"].values()) == {1.0} and "judge" not in found["similarity"]
+    assert f"Judge of judge: sha256 {used['sha256']}, right" in (run / "evaluation.md").read_text()
 
 
 def test_a_judge_that_is_not_believed_is_refused(run, data, tmp_path):
@@ -200,7 +204,7 @@ def test_the_command_measures_what_the_library_does(run, data, monkeypatch):
 
     for name, module in (
         ("exact_scores", command),
-        ("nearest_of", retrieval),
+        ("retrieval", command),
         ("probe", probes),
         ("disentanglement", disentanglement),
     ):
@@ -211,12 +215,9 @@ def test_the_command_measures_what_the_library_does(run, data, monkeypatch):
         train, test = (file.sequences(part) for part in ("train", "test"))
         names = [factor.name for factor in file.factors]
         labels = file.labels(names)[file.split("test")]
-    static, dynamic = labels[:, :4], labels[:, 4:]
     assert called["exact_scores"][-1] == 5
     assert list(called["exact_scores"][4]) == names[4:]
-    partner = match_pairs(static, dynamic, 5)
-    wanted = np.hstack([static, dynamic[partner]])
-    assert (called["nearest_of"][2] == wanted).all()
+    assert called["retrieval"][-1] == 5
     assert list(found["exact"]["figures"]["retrieval"]["factors"]) == names
     drawn = encode(dsae, train, 10), encode(dsae, test, 11)
     for given, expected in zip(called["probe"], drawn, strict=False):

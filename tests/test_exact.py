@@ -124,6 +124,13 @@ def test_a_motion_that_looks_like_bs_counts_as_bs():
     assert scores.near_B == 1
 
 
+def test_a_collapsed_model_has_ratio_1_and_shows_a_motion_as_often_as_it_comes():
+    """Each pixel is of the appearance or of the motion, so that pairing leaves the error alone."""
+    scores = exact_scores(Fake(lambda f, z: 0 * z + 0.3), *part(), FACTORS, render)
+    assert scores.swap_ratio == pytest.approx(1) and scores.reconstruction_mse > 0.01
+    assert scores.near_B == pytest.approx(1 / 6) and scores.near_A == pytest.approx(1 / 6)
+
+
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 def test_a_real_model_scores_what_a_slow_computation_gives(ragged):
     labels = np.indices((3, 4)).reshape(2, -1).T

@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import tiny_model
 from pyro_dsae import Sequences
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.retrieval import nearest_of, retrieval
+from pyro_dsae.sequences import to_uint8
 
 SIZES = (3, 4, 2)  # classes of a static and two dynamic factors
 CANDIDATES = np.indices(SIZES).reshape(3, -1).T
@@ -38,7 +40,7 @@ def slow(swap: np.ndarray, length: int, truth: np.ndarray) -> set[int]:
 def test_the_nearest_are_those_of_brute_force(kind, swaps, monkeypatch):
     truth = bank(kind)
     monkeypatch.setattr("pyro_dsae.evaluation.retrieval.BLOCK_BYTES", 5 * truth[0, 0, 0].nbytes)
-    monkeypatch.setattr("pyro_dsae.evaluation.retrieval.CHUNK", 100)
+    monkeypatch.setattr("pyro_dsae.evaluation.retrieval.SPAN", 6)
     truth[2, 3, 1] = truth[0, 1, 0]  # look the same, with others in between
     truth[1, 3, 1, :2] = truth[1, 1, 1, :2]  # the same at first
     random = np.random.default_rng(1)
@@ -53,7 +55,7 @@ def test_the_nearest_are_those_of_brute_force(kind, swaps, monkeypatch):
     made = np.clip(made.round(), 0, 255).astype(np.uint8)
     made[0], made[1] = truth[0, 1, 0], truth[1, 1, 1]
     lengths = np.arange(len(made)) % STEPS + 1
-    found = nearest_of(made, lengths, others, CANDIDATES, lambda rows: truth[tuple(rows.T)])
+    found = nearest_of(made, lengths, CANDIDATES, lambda rows: truth[tuple(rows.T)])
     expected = [slow(*pair, truth) for pair in zip(made, lengths, strict=True)]
     assert [set(rows.tolist()) for rows in found] == expected
     assert len(found[0]) == len(found[1]) == 2
@@ -110,6 +112,47 @@ def test_a_model_that_gets_one_factor_wrong_has_the_others_right():
     assert turned.top_1 == pytest.approx(0.5)
     other = retrieve(lambda labels: torch.stack([(labels[:, 0] + 1) % 3, *labels.T[1:]], dim=1))
     assert other.factors == {"who": 0, "action": 1, "direction": 1} and other.top_1 == 0
+
+
+def test_a_collapsed_model_finds_a_class_as_often_as_it_comes():
+    collapsed = retrieve(lambda labels: 0 * labels)
+    assert collapsed.factors == {
+        "who": pytest.approx(1 / 3),
+        "action": pytest.approx(1 / 4),
+        "direction": pytest.approx(1 / 2),
+    }
+    assert collapsed.top_1 <= 2 / 24
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+def test_a_real_model_retrieves_what_a_slow_computation_finds(ragged):
+    labels = np.indices((3, 4)).reshape(2, -1).T
+    dsae = tiny_model().float().eval()
+    with torch.no_grad():  # the truth is what it draws, with weights that make pictures differ
+        for weights in dsae.parameters():
+            weights *= 3
+        z = torch.randn(4, 5, dsae.config.dynamic_dim)
+        looks = torch.randn(3, 1, dsae.config.static_dim).expand(-1, 4, -1)
+        bank = np.stack([to_uint8(dsae.decode(f, z)) for f in looks])
+    lengths = np.arange(12) % 5 + 1 if ragged else np.full(12, 5)
+    frames = bank[tuple(labels.T)]
+    frames[np.arange(5) >= lengths[:, None]] = 0
+    sequences = Sequences(frames, lengths, np.arange(12))
+    who, turn = labels[:, :1], labels[:, 1:]
+    render = lambda rows: bank[tuple(rows.T)]  # noqa: E731
+    found = retrieval(dsae, sequences, who, turn, ("who", "turn"), labels, render, seed=3)
+
+    nearest, right = [], []
+    for a, b in enumerate(match_pairs(who, turn, 3)):
+        f, z = (dsae.encode(*sequences.batch(np.array([i]), torch.device("cpu"))) for i in (a, b))
+        drawn = dsae.decode(f[0], z[1])[0].permute(0, 2, 3, 1).detach().numpy()[: lengths[b]]
+        drawn = (255 * drawn).round().astype(int)
+        errors = ((drawn - bank[:, :, : lengths[b]].astype(int)) ** 2).sum(axis=(2, 3, 4, 5))
+        nearest.append(np.unravel_index(errors.argmin(), errors.shape))
+        right.append(np.array(nearest[-1]) == [who[a, 0], turn[b, 0]])
+    assert len(set(nearest)) > 2
+    assert found.top_1 == pytest.approx(np.mean([each.all() for each in right]))
+    assert list(found.factors.values()) == pytest.approx(np.mean(right, axis=0).tolist())
 
 
 def test_a_sequence_that_looks_like_the_right_one_is_right():

@@ -21,7 +21,7 @@ from conftest import ROOT, write_drawings
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
 from pyro_dsae.config import PRESETS
-from pyro_dsae.datasets import Factor, SequenceFile, series
+from pyro_dsae.datasets import Factor, SequenceFile, ToySprites, prepare, series
 from pyro_dsae.evaluation.bound import BoundScores
 from pyro_dsae.evaluation.exact import ExactScores, Origin
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
@@ -479,6 +479,21 @@ def test_the_study_of_sprites_has_every_guide_and_prior_beside_the_published(
     assert "judge, trained on train, is right on test: motion 100.00%" in page
     with SequenceFile.open(data) as file:
         assert f"drawings: content sha256 {file.content_sha256}" in page
+
+
+def test_a_collapsed_stand_in_has_ratio_1_and_shows_bs_motion_by_chance(
+    benchmark, tmp_path, monkeypatch
+):
+    data = prepare("toy-sprites", tmp_path / "toy.h5", characters=12)
+    few = ToySprites.labels(np.concatenate(list(ToySprites.split(12).values())))
+    monkeypatch.setattr(ToySprites, "combinations", lambda self: few)  # all would take 10 seconds
+    stand_ins, columns = (benchmark(name) for name in ("stand_ins", "columns"))
+    shown = (*columns.EXACT, *columns.JUDGED_SWAPS)
+    cells = stand_ins.row(stand_ins.Collapsed.on(data), data, "test", shown)
+    found = {column.head: cell for column, cell in zip(shown, cells, strict=True)}
+    assert float(found["swap ratio"]) == pytest.approx(1, abs=0.02)
+    assert float(found["near_B"]) < 0.2 and float(found["exact retrieval"]) < 0.1
+    assert found["judge: motion of the swap"] == "—"
 
 
 def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tmp_path):

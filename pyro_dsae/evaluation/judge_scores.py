@@ -81,7 +81,7 @@ class JudgeScores:
         intervention: of fixed motion and fixed content together, see :func:`intervention_score`.
         real: the sequences themselves.
         reconstruction: decode(f_A, z_A).
-        random: decode(f ~ p(f), z ~ p(z)) of one draw, against labels it knows nothing of.
+        random: decode(f ~ p(f), z ~ p(z)), against labels it knows nothing of.
         shuffled: the real sequences against the labels of others.
     """
 
@@ -150,7 +150,7 @@ def judge_scores(
             draws.append((f, dsae.model.draw_dynamic(f, codes.z.shape[1], None, _sample)))
     motions = [judged(judge, decoded(f, codes.z, lengths)) for f, _ in draws]
     contents = [judged(judge, decoded(codes.f, z, lengths)) for _, z in draws]
-    noise = judged(judge, decoded(*draws[0], lengths))
+    noise = [judged(judge, decoded(*draw, lengths)) for draw in draws]
     random = np.random.default_rng(seed)
     orders = [random.permutation(count) for _ in range(repeats)]
     shuffles = [{name: logits[order] for name, logits in real.items()} for order in orders]
@@ -178,7 +178,7 @@ def judge_scores(
         intervention=_spread(interventions),
         real=_row([real], own, {}),
         reconstruction=_row([reconstructions], own, {}),
-        random=_row([noise], {}, own),
+        random=_row(noise, {}, own),
         shuffled=_row(shuffles, {}, own),
     )
 

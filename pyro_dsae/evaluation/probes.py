@@ -21,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from pyro_dsae.analyses.codes import Codes, encode
 from pyro_dsae.evaluation import UnmeasurableError
@@ -145,7 +146,9 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
         for target in [*single, *together]:
             y, test_y = target.train[rows], target.test[test_rows]
             chosen, scored = order[y[order] >= 0], test_y >= 0
-            figures = _figures(x[chosen], y[chosen], test_x[scored], test_y[scored], seed)
+            # Of its products each is so small that a second thread makes the fit take longer.
+            with threadpool_limits(1):
+                figures = _figures(x[chosen], y[chosen], test_x[scored], test_y[scored], seed)
             found.append(Probe(target.name, target.role, code, *figures))
     names = {target.name for target in single}  # a leakage is over single factors
     rows = [row for row in found if row.factor in names]

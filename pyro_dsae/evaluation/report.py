@@ -21,7 +21,12 @@ SUBJECT = ("weights_sha256", "data")  # what figures are of; with another, they 
 
 def weights_sha256(run: str | Path) -> str:
     """Which weights the run in the folder ``run`` has."""
-    return hashlib.sha256((Path(run) / MODEL).read_bytes()).hexdigest()
+    return sha256(Path(run) / MODEL)
+
+
+def sha256(file: str | Path) -> str:
+    """Of the bytes of a file."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def merge(run: str | Path, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,8 +92,21 @@ def markdown(report: Mapping[str, Any]) -> str:
             "",
             *_table(("section", "seconds", "command", "device", "versions"), made),
             "",
+            *_judges(sections),
         ]
     )
+
+
+def _judges(sections: Mapping[str, Any]) -> list[str]:
+    """A line for each section that a judge measured."""
+    lines = []
+    for name, section in sections.items():
+        if judge := section.get("judge"):
+            right = ", ".join(f"{head} {share:.2%}" for head, share in judge["accuracy"].items())
+            lines += [
+                f"Judge of {name}: sha256 {judge['sha256']}, right on its test part: {right}."
+            ]
+    return [*lines, ""] if lines else []
 
 
 def _rows(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

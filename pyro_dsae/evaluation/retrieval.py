@@ -3,35 +3,32 @@
 The search is exact. Swaps are rounded to 8 bits, as in a picture file, so that distances are whole
 numbers, and sequences that look the same are exactly as far. To compare every swap with every true
 sequence pixel by pixel would be trillions of operations; a lower bound leaves few pairs. P, the
-mean of each block of pixels, is an orthogonal projection, hence
+orthogonal projection on the span of some of the true sequences, keeps most of them all, hence
 
-    |s - t|^2 = |Ps - Pt|^2 + |(s - Ps) - (t - Pt)|^2 >= |Ps - Pt|^2 + (|s - Ps| - |t - Pt|)^2,
+    |s - t|^2 = |Ps - Pt|^2 + |(s - Ps) - (t - Pt)|^2 >= |Ps - Pt|^2 + (|s - Ps| - |t - Pt|)^2
 
-and a sequence whose bound exceeds the least distance so far is not the nearest. For what is left a
-matrix product gives |s|^2 + |t|^2 - 2 st up to its rounding, a second lower bound, which few but
-the nearest stay below, however soft the swap is. (Nearest neighbours by lower bounds: Seidl &
-Kriegel, Optimal Multi-Step k-Nearest Neighbor Search, 1998.)
+is close, and a sequence whose bound exceeds the distance of the one with the least bound is not the
+nearest. (Nearest neighbours by lower bounds: Seidl & Kriegel, Optimal Multi-Step k-Nearest Neighbor
+Search, 1998.)
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
 from pyro_dsae.analyses.codes import batches, encode
 from pyro_dsae.evaluation.exact import Render, match_pairs
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, to_uint8
 
-POOL = 4  # side of a block in pixels
-CHUNK = 1024  # values whose product is summed in single precision
-BLOCK_BYTES = 16 * 1024 * 1024  # of the true sequences compared at a time
+SPAN = 256  # true sequences, drawn at random, whose span is projected on
+BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences that are projected or compared at a time
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def retrieval(
     for rows in batches(len(sequences)):
         swaps[rows] = to_uint8(dsae.decode(codes.f[rows], codes.z[partner[rows]]))
     wanted = np.hstack([static, dynamic[partner]])
-    nearest = nearest_of(swaps, sequences.lengths[partner], wanted, candidates, render)
+    nearest = nearest_of(swaps, sequences.lengths[partner], candidates, render)
     right = np.array(
         [
             np.append((found == row).any(axis=0), (found == row).all(axis=1).any())
@@ -100,46 +97,53 @@ def retrieval(
 
 
 def nearest_of(
-    swaps: np.ndarray,
-    lengths: np.ndarray,
-    guesses: np.ndarray,
-    candidates: np.ndarray,
-    render: Render,
+    swaps: np.ndarray, lengths: np.ndarray, candidates: np.ndarray, render: Render
 ) -> list[np.ndarray]:
     """The indices of the candidates that are nearest to each swap: one, or all that look the same.
 
     Args:
         swaps: uint8 (N, T, H, W, C).
         lengths: of each, int (N,); later frames do not count.
-        guesses: labels of one of the candidates for each swap, int (N, n_factors); the nearer, the
-            faster.
         candidates: labels of all sequences to choose from, int (M, n_factors).
         render: labels (n, n_factors) to their sequences, uint8 (n, T, H, W, C).
+
+    Beside a block of sequences there are in memory ``SPAN`` of them in double precision, and the
+    bounds of a block of swaps.
     """
-    padding = np.arange(swaps.shape[1]) >= lengths[:, None]
-    swaps = np.where(padding[..., None, None, None], np.uint8(0), swaps)
-    size = max(1, BLOCK_BYTES // swaps[0].nbytes)
-    least = np.empty(len(swaps))
-    for rows in batches(len(swaps), size):
-        for i, true in zip(rows, render(guesses[rows]), strict=True):
-            least[i] = _distances(swaps[i], true[None], lengths[i])[0]
-    nearest = [np.empty(0, int) for _ in swaps]
-    pooled = [_pool(swaps[rows]) for rows in batches(len(swaps), size)]
-    ours = _Pooled(*(np.concatenate(parts) for parts in zip(*pooled, strict=True)))
-    for rows in batches(len(candidates), size):
-        truth = render(candidates[rows])
-        theirs = _pool(truth)
-        # Distances are whole numbers, so that rounding in a bound does not matter.
-        possible = _bounds(ours, theirs, lengths) < least[:, None] + 1  # (N, n)
-        some = np.flatnonzero(possible.any(axis=1))
-        few = _Pooled(*(part[some] for part in ours))
-        bounds = _product_bounds(swaps[some], truth, few, theirs, lengths[some])
-        possible = possible[some] & (bounds < least[some, None] + 1)
-        for i, left in zip(some, possible, strict=True):
-            if not left.any():
-                continue
-            chosen = np.flatnonzero(left)
-            distances = _distances(swaps[i], truth[chosen], lengths[i])
+    nearest = [np.empty(0, int)] * len(swaps)
+    for steps in np.unique(lengths):
+        rows = np.flatnonzero(lengths == steps)
+        found = _nearest(swaps[rows, :steps], candidates, render)
+        for i, indices in zip(rows, found, strict=True):
+            nearest[i] = indices
+    return nearest
+
+
+def _nearest(swaps: np.ndarray, candidates: np.ndarray, render: Render) -> list[np.ndarray]:
+    """Of swaps of one length, uint8 (N, steps, H, W, C)."""
+
+    def true(rows: np.ndarray) -> np.ndarray:
+        return render(candidates[rows])[:, : swaps.shape[1]]
+
+    def blocks(count: int) -> list[np.ndarray]:
+        return batches(count, max(1, BLOCK_BYTES // swaps[0].nbytes))
+
+    spanning = np.random.default_rng(0).permutation(len(candidates))[:SPAN]
+    basis = torch.linalg.qr(_flat(true(spanning)).T).Q  # (D, SPAN)
+    ours = _project((swaps[rows] for rows in blocks(len(swaps))), basis)
+    theirs = _project((true(rows) for rows in blocks(len(candidates))), basis)
+    least, nearest = np.empty(len(swaps)), [np.empty(0, int) for _ in swaps]
+    for rows in blocks(len(swaps)):
+        guesses = _bounds(ours.take(rows), theirs).argmin(axis=1)
+        least[rows] = _distances(swaps[rows], true(guesses))
+    for rows in blocks(len(candidates)):
+        possible = _bounds(ours, theirs.take(rows)) <= least[:, None]  # (N, n)
+        some = possible.any(axis=0)
+        rows, possible = rows[some], possible[:, some]
+        truth = true(rows)
+        for i in np.flatnonzero(possible.any(axis=1)):
+            chosen = np.flatnonzero(possible[i])
+            distances = _distances(swaps[i], truth[chosen])
             closest = distances.min()
             if closest < least[i]:
                 least[i], nearest[i] = closest, nearest[i][:0]
@@ -148,58 +152,42 @@ def nearest_of(
     return nearest
 
 
-def _distances(swap: np.ndarray, truth: np.ndarray, length: int) -> np.ndarray:
-    """Squared distances of a swap (T, H, W, C) to each of truth (n, T, H, W, C), exact, (n,)."""
-    swap, truth = (torch.from_numpy(x).float() for x in (swap[:length], truth[:, :length]))
-    return (truth - swap).square().sum(dim=(1, 2, 3, 4), dtype=torch.float64).numpy()
+def _distances(swaps: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Squared distances of sequences (n, T, H, W, C), or of one, to each of truth, exact, (n,)."""
+    difference = torch.from_numpy(truth).float() - torch.from_numpy(swaps)
+    return difference.square().sum(dim=(1, 2, 3, 4), dtype=torch.float64).numpy()
 
 
-class _Pooled(NamedTuple):
-    """Frames and their projections on what is constant over each block of pixels.
+class _Projected(NamedTuple):
+    """Sequences on a basis of K. Float64: inside (N, K); outside (N,) is the norm of the rest, and
+    squares (N,) that of the whole, squared."""
 
-    means: float32 (N, T, D), with the norm of the projection. outer, inner: squared norms of the
-    projection and of the rest over the first 1, ..., T steps, float64 (N, T).
-    """
+    inside: np.ndarray
+    outside: np.ndarray
+    squares: np.ndarray
 
-    means: np.ndarray
-    outer: np.ndarray
-    inner: np.ndarray
-
-
-def _pool(frames: np.ndarray) -> _Pooled:
-    """Of uint8 (N, T, H, W, C). Sums of whole numbers, which floats hold exactly."""
-    side = math.gcd(POOL, *frames.shape[2:4])
-    x = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2).float()  # (N T, C, H, W)
-    means = (side * F.avg_pool2d(x, side)).flatten(1)
-    whole, outer = (part.square().sum(dim=1, dtype=torch.float64) for part in (x.flatten(1), means))
-    steps = frames.shape[:2]
-    return _Pooled(
-        means.numpy().reshape(*steps, -1),
-        *(part.numpy().reshape(steps).cumsum(axis=1) for part in (outer, whole - outer)),
-    )
+    def take(self, rows: np.ndarray) -> _Projected:
+        return _Projected(*(part[rows] for part in self))
 
 
-def _bounds(ours: _Pooled, theirs: _Pooled, lengths: np.ndarray) -> np.ndarray:
-    """Lower bounds of the squared distances of N swaps to n sequences, float64 (N, n)."""
-    swap, last = np.arange(len(lengths)), lengths - 1
-    a, b = (pooled.means.reshape(len(pooled.means), -1) for pooled in (ours, theirs))
-    product = (a @ b.T).astype(np.float64)
-    product *= 1 + a.shape[1] * np.finfo(a.dtype).eps  # at least the product, however it was summed
-    outer = ours.outer[swap, last, None] + theirs.outer[:, last].T - 2 * product
-    norms = np.sqrt(ours.inner[swap, last, None]) - np.sqrt(theirs.inner[:, last].T)
-    return outer + norms**2
+def _flat(frames: np.ndarray) -> Tensor:
+    return torch.from_numpy(frames).flatten(1).double()
 
 
-def _product_bounds(
-    swaps: np.ndarray, truth: np.ndarray, ours: _Pooled, theirs: _Pooled, lengths: np.ndarray
-) -> np.ndarray:
-    """Tighter ones, by the product of all pixels; swaps are 0 after their length."""
-    a, b = (frames.reshape(len(frames), truth[0].size) for frames in (swaps, truth))
-    product = np.zeros((len(a), len(b)))
-    for start in range(0, a.shape[1], CHUNK):
-        part = slice(start, start + CHUNK)
-        product += a[:, part].astype(np.float32) @ b[:, part].astype(np.float32).T
-    product *= 1 + CHUNK * np.finfo(np.float32).eps
-    swap, last = np.arange(len(lengths)), lengths - 1
-    squares = (ours.outer + ours.inner)[swap, last, None] + (theirs.outer + theirs.inner)[:, last].T
-    return squares - 2 * product
+def _project(blocks: Iterable[np.ndarray], basis: Tensor) -> _Projected:
+    """Sequences in blocks, each uint8 (n, T, H, W, C), on an orthonormal basis (D, K)."""
+    # At least as much as the rounding of a product of two sequences may come to, so that a bound is
+    # never too high.
+    rounding = 4 * len(basis) * torch.finfo(torch.float64).eps
+    found = []
+    for x in map(_flat, blocks):
+        inside, squares = x @ basis, x.square().sum(dim=1)
+        outside = (squares - inside.square().sum(dim=1)).clamp(min=0) + rounding * squares
+        found.append((inside.numpy(), outside.sqrt().numpy(), squares.numpy()))
+    return _Projected(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _bounds(ours: _Projected, theirs: _Projected) -> np.ndarray:
+    """Lower bounds of the squared distances of N sequences to M, float64 (N, M)."""
+    product = ours.inside @ theirs.inside.T + np.outer(ours.outside, theirs.outside)
+    return ours.squares[:, None] + theirs.squares - 2 * product
