@@ -491,7 +491,7 @@ def test_a_collapsed_stand_in_has_ratio_1_and_shows_bs_motion_by_chance(
     shown = (*columns.EXACT, *columns.JUDGED_SWAPS)
     cells = stand_ins.row(stand_ins.Collapsed.on(data), data, "test", shown)
     found = {column.head: cell for column, cell in zip(shown, cells, strict=True)}
-    assert float(found["swap ratio"]) == pytest.approx(1, abs=0.02)
+    assert float(found["swap ratio"]) == pytest.approx(1, abs=0.05)  # of 27 pairs
     assert float(found["near_B"]) < 0.2 and float(found["exact retrieval"]) < 0.1
     assert found["judge: motion of the swap"] == "—"
 
