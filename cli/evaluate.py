@@ -22,7 +22,7 @@ from pyro_dsae.datasets import Factor, NotRenderableError, renderer
 from pyro_dsae.evaluation import UnmeasurableError, report
 from pyro_dsae.evaluation.bound import bound_scores
 from pyro_dsae.evaluation.exact import exact_scores
-from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, load_judge
+from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, fused, load_judge
 from pyro_dsae.evaluation.judge_scores import judge_scores
 from pyro_dsae.evaluation.retrieval import retrieval
 from pyro_dsae.evaluation.sample_quality import sample_quality
@@ -229,7 +229,7 @@ def evaluate(
     with options.open_run(run, data, part, device) as opened:
         if judge:
             # What makes a judge unfit is an error before the work, not a missing section.
-            loaded = load_judge(judge).to(device)
+            loaded = fused(load_judge(judge)).to(device)
             check_accuracy(loaded.accuracy, "its own test part")
             check_frames(loaded, opened.sequences)
             labels = _labels(loaded, opened)

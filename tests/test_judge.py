@@ -20,6 +20,7 @@ from pyro_dsae.evaluation.judge import (
     JudgeError,
     accuracies,
     check_accuracy,
+    fused,
     load_judge,
     save_judge,
     train_judge,
@@ -133,6 +134,15 @@ def test_padding_has_no_effect_on_the_verdict_nor_on_batch_norm(judge):
 
 
 @pytest.mark.parametrize("frame_shape", [(3, 16, 16), (1, 32, 48)])
+def test_a_fused_judge_says_the_same_without_batch_norm(judge):
+    encoder, faster = judge.encoder, fused(judge).encoder
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in encoder.modules())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in faster.modules())
+    encoder.bfloat16 = faster.bfloat16 = False
+    x = part(2, 3)[0].batch(np.arange(24), torch.device("cpu"))[0]
+    assert torch.allclose(encoder(x), faster(x), rtol=1e-4, atol=1e-4)
+
+
 def test_its_size_follows_the_frames_and_a_gradient_reaches_every_parameter(frame_shape):
     judge = Judge(JudgeConfig(frame_shape, {"type": 3, "a.b": 2}, DYNAMIC, **TINY))
     logits = judge(torch.rand(2, 3, *frame_shape))
