@@ -6,7 +6,6 @@ import click
 import torch
 
 from pyro_dsae import ConfigError
-from pyro_dsae.analyses.codes import encode
 from pyro_dsae.analyses.embed import FORMATS
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.cli import options
@@ -30,7 +29,7 @@ def embed(
     check_output(path, overwrite)
     with options.open_run(run, data, part, device) as opened:
         content = FORMATS[path.suffix](
-            encode(opened.dsae, opened.sequences),
+            opened.codes,
             [opened.file.ids[row] for row in opened.rows],
             {factor.name: opened.values(factor.name) for factor in opened.file.factors},
         )

@@ -15,7 +15,6 @@ import torch
 from tqdm import tqdm
 
 from pyro_dsae import ConfigError
-from pyro_dsae.analyses.codes import encode
 from pyro_dsae.analyses.similarity import similarity
 from pyro_dsae.cli import options
 from pyro_dsae.datasets import Factor, NotRenderableError, renderer
@@ -34,10 +33,10 @@ def _exact(opened: options.Run, seed: int) -> dict[str, Any]:
     """Swaps against their rendered truth, and among all that can be rendered."""
     truth = renderer(opened.file)
     labels = opened.labels("static"), opened.labels("dynamic")
-    measured = opened.dsae, opened.sequences, *labels
-    scores = exact_scores(*measured, opened.classes("dynamic"), truth.render, seed)
+    subject = opened.dsae, opened.sequences, opened.codes, *labels
+    scores = exact_scores(*subject, opened.classes("dynamic"), truth.render, seed)
     names = [factor.name for factor in truth.factors]
-    found = retrieval(*measured, names, truth.combinations(), truth.render, seed)
+    found = retrieval(*subject, names, truth.combinations(), truth.render, seed)
     return {**asdict(scores), "retrieval": asdict(found)}
 
 
@@ -45,7 +44,7 @@ def _similarity(opened: options.Run, seed: int) -> dict[str, Any]:
     """Cosines of the codes of all pairs."""
     labels = opened.labels("static"), opened.labels("dynamic")
     try:
-        found = asdict(similarity(encode(opened.dsae, opened.sequences), *labels, seed))
+        found = asdict(similarity(opened.codes, *labels, seed))
     except ConfigError as error:  # of a part without any pair
         raise UnmeasurableError(str(error)) from None
     strata = {}
@@ -67,7 +66,7 @@ def _codes(opened: options.Run, seed: int) -> dict[str, Any]:
 
     file, dsae = opened.file, opened.dsae
     who = opened.labels("static"), list(opened.classes("static"))
-    verified = asdict(verification(encode(dsae, opened.sequences), *who, seed))
+    verified = asdict(verification(opened.codes, *who, seed))
     try:
         factors, scheme, *rows = _probed(opened)
     except UnmeasurableError as error:
@@ -137,12 +136,14 @@ Labels = tuple[np.ndarray, np.ndarray]  # of the judge's static and dynamic fact
 
 def _judged(judge: Judge, labels: Labels, opened: options.Run, seed: int) -> dict[str, Any]:
     """What a judge sees in generated sequences."""
-    return asdict(judge_scores(opened.dsae, judge, opened.sequences, *labels, seed=seed))
+    subject = opened.dsae, judge, opened.sequences, opened.codes
+    return asdict(judge_scores(*subject, *labels, seed=seed))
 
 
 def _samples(judge: Judge, labels: Labels, opened: options.Run, seed: int) -> dict[str, Any]:
     """How near generated sequences are to real ones in a judge's features, and how sharp."""
-    return asdict(sample_quality(opened.dsae, judge, opened.sequences, *labels, seed=seed))
+    subject = opened.dsae, judge, opened.sequences, opened.codes
+    return asdict(sample_quality(*subject, *labels, seed=seed))
 
 
 def _labels(judge: Judge, opened: options.Run) -> Labels:

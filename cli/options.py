@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from pyro_dsae import DSAE, CheckpointError, ConfigError, ModelConfig, Sequences, load
+from pyro_dsae.analyses.codes import Codes, encode
 from pyro_dsae.analyses.predict import predictable
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.datasets import DataError, Factor, SequenceFile
@@ -114,6 +116,11 @@ class Run:
     file: SequenceFile
     rows: np.ndarray
     sequences: Sequences
+
+    @cached_property
+    def codes(self) -> Codes:
+        """The posterior means of the sequences."""
+        return encode(self.dsae, self.sequences)
 
     def labels(self, role: str) -> np.ndarray:
         """Classes of the factors of a role, (N, k).

@@ -4,7 +4,6 @@ import click
 import torch
 
 from pyro_dsae import line_plots, plotting
-from pyro_dsae.analyses.codes import encode
 from pyro_dsae.analyses.reconstruct import psnr, reconstruction_mse
 from pyro_dsae.analyses.spread import spread
 from pyro_dsae.analyses.swap import swap
@@ -27,9 +26,7 @@ def reconstruct(
     """Draw sequences beside their reconstructions; print the error over the whole part."""
     with options.open_run(run, data, part, device) as opened:
         shown = opened.choose("sequences", sequences, seed)
-        mse = reconstruction_mse(
-            opened.dsae, opened.sequences, encode(opened.dsae, opened.sequences)
-        )
+        mse = reconstruction_mse(opened.dsae, opened.sequences, opened.codes)
         drawn = swap(opened.dsae, opened.sequences, shown, shown)
         originals = [opened.frames(i) for i in shown]
         pictured = (

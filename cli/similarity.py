@@ -6,7 +6,6 @@ import click
 import torch
 
 from pyro_dsae.analyses import similarity as analysis
-from pyro_dsae.analyses.codes import encode
 from pyro_dsae.cli import options
 
 
@@ -28,7 +27,7 @@ def similarity(
     """
     with options.open_run(run, data, part, device) as opened:
         found = analysis.similarity(
-            encode(opened.dsae, opened.sequences),
+            opened.codes,
             opened.labels("static"),
             opened.labels("dynamic"),
             seed,

@@ -92,6 +92,7 @@ def _score(opened: options.Run, seed: int) -> tuple[Renderer | None, ExactScores
         return truth, exact_scores(
             opened.dsae,
             opened.sequences,
+            opened.codes,
             opened.labels("static"),
             opened.labels("dynamic"),
             opened.classes("dynamic"),

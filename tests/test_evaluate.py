@@ -216,7 +216,7 @@ def test_the_command_measures_what_the_library_does(run, data, monkeypatch):
         names = [factor.name for factor in file.factors]
         labels = file.labels(names)[file.split("test")]
     assert called["exact_scores"][-1] == 5
-    assert list(called["exact_scores"][4]) == names[4:]
+    assert list(called["exact_scores"][5]) == names[4:]
     assert called["retrieval"][-1] == 5
     assert list(found["exact"]["figures"]["retrieval"]["factors"]) == names
     drawn = encode(dsae, train, 10), encode(dsae, test, 11)

@@ -9,10 +9,17 @@ from torch import nn
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
+from pyro_dsae.analyses.codes import encode
 from pyro_dsae.evaluation.exact import Origin, PairingError, exact_scores, match_pairs, unlike
 
 FACTORS = {"turn": 3, "speed": 2}  # classes of the dynamic factors
 STEPS = 4
+
+
+def scores_of(dsae, sequences, static, dynamic, *more, **options):
+    """Of the posterior means."""
+    codes = encode(dsae, sequences)
+    return exact_scores(dsae, sequences, codes, static, dynamic, *more, **options)
 
 
 def render(labels: np.ndarray) -> np.ndarray:
@@ -58,7 +65,7 @@ def truth(f, z):
 def test_a_model_that_draws_the_truth_has_ratio_1_and_shows_bs_motion(lengths):
     sequences, static, dynamic = part(lengths)
     blurred = Fake(lambda f, z: truth(f, z) + 0.01)
-    scores = exact_scores(blurred, sequences, static, dynamic, FACTORS, render)
+    scores = scores_of(blurred, sequences, static, dynamic, FACTORS, render)
     assert scores.swap_ratio == pytest.approx(1, abs=1e-4)
     assert scores.swap_mse == pytest.approx(1e-4, rel=1e-4)
     assert scores.swap_psnr == pytest.approx(40, abs=1e-3)
@@ -66,21 +73,21 @@ def test_a_model_that_draws_the_truth_has_ratio_1_and_shows_bs_motion(lengths):
 
 
 def test_without_any_error_the_ratio_is_1():
-    scores = exact_scores(Fake(truth), *part(), FACTORS, render)
+    scores = scores_of(Fake(truth), *part(), FACTORS, render)
     assert (scores.reconstruction_mse, scores.swap_mse, scores.swap_ratio) == (0, 0, 1)
     assert scores.reconstruction_psnr == math.inf
 
 
 def test_a_model_that_keeps_the_motion_in_f_shows_as_motion():
     # f holds the motion's brightest step; the motions are far enough apart for that.
-    scores = exact_scores(Fake(lambda f, z: f), *part(), FACTORS, render)
+    scores = scores_of(Fake(lambda f, z: f), *part(), FACTORS, render)
     assert (scores.near_A, scores.near_B) == (1, 0) and scores.swap_ratio > 100
 
 
 def test_a_model_that_always_draws_one_motion_shows_neither():
     sequences, static, dynamic = part()
     still = Fake(lambda f, z: torch.stack([f[..., 0], torch.zeros_like(f[..., 0])], dim=-1))
-    scores = exact_scores(still, sequences, static, dynamic, FACTORS, render)
+    scores = scores_of(still, sequences, static, dynamic, FACTORS, render)
     # Each of the 6 motions is A's as often as B's.
     assert (scores.near_B, scores.near_A) == pytest.approx((1 / 6, 1 / 6))
 
@@ -93,7 +100,7 @@ def test_a_blend_says_which_factor_is_whose():
         turn, speed = of_f.div(70, rounding_mode="floor"), of_z % 70
         return torch.stack([f[..., 0], (70 * turn + speed) / 255], dim=-1)
 
-    scores = exact_scores(Fake(blend), sequences, static, dynamic, FACTORS, render)
+    scores = scores_of(Fake(blend), sequences, static, dynamic, FACTORS, render)
     differ = dynamic != dynamic[match_pairs(static, dynamic, 0)]
     assert scores.factors == {
         "turn": Origin(0, 1, differ[:, 0].sum()),
@@ -101,7 +108,7 @@ def test_a_blend_says_which_factor_is_whose():
     }
     assert scores.near_A == pytest.approx((~differ[:, 1]).mean())  # the turn was all that differed
     alike = np.hstack([dynamic[:, :1], np.zeros_like(dynamic[:, 1:])])
-    scores = exact_scores(Fake(blend), sequences, static, alike, FACTORS, render)
+    scores = scores_of(Fake(blend), sequences, static, alike, FACTORS, render)
     assert scores.factors["speed"] == Origin(None, None, 0)
 
 
@@ -113,7 +120,7 @@ def test_a_motion_that_looks_like_bs_counts_as_bs():
 
     sequences, static, dynamic = part()
     frames = alike(np.hstack([static, dynamic]))
-    scores = exact_scores(
+    scores = scores_of(
         Fake(truth),
         Sequences(frames, sequences.lengths, sequences.groups),
         static,
@@ -126,7 +133,7 @@ def test_a_motion_that_looks_like_bs_counts_as_bs():
 
 def test_a_collapsed_model_has_ratio_1_and_shows_a_motion_as_often_as_it_comes():
     """Each pixel is of the appearance or of the motion, so that pairing leaves the error alone."""
-    scores = exact_scores(Fake(lambda f, z: 0 * z + 0.3), *part(), FACTORS, render)
+    scores = scores_of(Fake(lambda f, z: 0 * z + 0.3), *part(), FACTORS, render)
     assert scores.swap_ratio == pytest.approx(1) and scores.reconstruction_mse > 0.01
     assert scores.near_B == pytest.approx(1 / 6) and scores.near_A == pytest.approx(1 / 6)
 
@@ -141,7 +148,7 @@ def test_a_real_model_scores_what_a_slow_computation_gives(ragged):
         row[length:] = 0
     dsae = tiny_model().float().eval()
     sequences = Sequences(frames, lengths, np.arange(12))
-    scores = exact_scores(
+    scores = scores_of(
         dsae,
         sequences,
         labels[:, :1],

@@ -133,7 +133,6 @@ def test_padding_has_no_effect_on_the_verdict_nor_on_batch_norm(judge):
     assert torch.equal(*statistics)
 
 
-@pytest.mark.parametrize("frame_shape", [(3, 16, 16), (1, 32, 48)])
 def test_a_fused_judge_says_the_same_without_batch_norm(judge):
     encoder, faster = judge.encoder, fused(judge).encoder
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in encoder.modules())
@@ -143,6 +142,7 @@ def test_a_fused_judge_says_the_same_without_batch_norm(judge):
     assert torch.allclose(encoder(x), faster(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("frame_shape", [(3, 16, 16), (1, 32, 48)])
 def test_its_size_follows_the_frames_and_a_gradient_reaches_every_parameter(frame_shape):
     judge = Judge(JudgeConfig(frame_shape, {"type": 3, "a.b": 2}, DYNAMIC, **TINY))
     logits = judge(torch.rand(2, 3, *frame_shape))

@@ -11,6 +11,7 @@ from torch import nn
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
+from pyro_dsae.analyses.codes import encode
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import JudgeConfig, JudgeError
 from pyro_dsae.evaluation.judge_scores import entropies, intervention_score, judge_scores
@@ -19,6 +20,12 @@ STATIC, DYNAMIC = {"colour": 3, "shape": 4}, {"action": 2, "way": 3}
 CONFIG = JudgeConfig((1, 16, 16), STATIC, DYNAMIC)
 STEPS, COPIES = 3, 5
 SIZES = (*STATIC.values(), *DYNAMIC.values())
+
+
+def judged(dsae, judge, sequences, static, dynamic, *more, **options):
+    """Of the posterior means."""
+    codes = encode(dsae, sequences)
+    return judge_scores(dsae, judge, sequences, codes, static, dynamic, *more, **options)
 
 
 def part(lengths: np.ndarray | None = None) -> tuple[Sequences, np.ndarray, np.ndarray]:
@@ -100,7 +107,7 @@ def at_the_floor(accuracies, names):
 
 
 def test_a_disentangled_model_is_right_on_target_and_at_chance_off_it():
-    scores = judge_scores(Fake(disentangled), Oracle(), *part())
+    scores = judged(Fake(disentangled), Oracle(), *part())
     assert scores.sequences == 360 and scores.repeats == 5 and scores.floors == FLOORS
     assert means(scores.fixed_motion.on) == {"motion": 1}
     assert at_the_floor(scores.fixed_motion.off, ["colour", "shape"])
@@ -118,7 +125,7 @@ def test_a_disentangled_model_is_right_on_target_and_at_chance_off_it():
 
 
 def test_labels_of_others_and_random_codes_come_out_at_the_floor():
-    scores = judge_scores(Fake(disentangled), Oracle(), *part())
+    scores = judged(Fake(disentangled), Oracle(), *part())
     for row in (scores.shuffled, scores.random):
         assert row.on == {} and at_the_floor(row.off, FLOORS)
     for row in (scores.fixed_motion, scores.fixed_content, scores.shuffled):
@@ -128,7 +135,7 @@ def test_labels_of_others_and_random_codes_come_out_at_the_floor():
 
 
 def test_a_model_that_keeps_the_motion_in_f_shows_as_motion():
-    scores = judge_scores(Fake(static_only), Oracle(), *part())
+    scores = judged(Fake(static_only), Oracle(), *part())
     assert means(scores.swap.on) == {"motion": 0, "colour": 1, "shape": 1}
     assert means(scores.swap.off)["motion"] == 1
     assert at_the_floor(scores.fixed_motion.on, ["motion"])
@@ -137,7 +144,7 @@ def test_a_model_that_keeps_the_motion_in_f_shows_as_motion():
 
 
 def test_a_collapsed_model_comes_out_as_what_it_is():
-    scores = judge_scores(Fake(collapsed), Oracle(), *part())
+    scores = judged(Fake(collapsed), Oracle(), *part())
     for row in (scores.reconstruction, scores.swap):
         assert means(row.on) == pytest.approx(FLOORS)
     assert scores.inception.score.mean == pytest.approx(1)
@@ -147,7 +154,7 @@ def test_a_collapsed_model_comes_out_as_what_it_is():
 
 def test_the_appearances_of_swaps_off_target_are_as_often_right_as_pairs_share_them():
     sequences, static, dynamic = part()
-    scores = judge_scores(Fake(disentangled), Oracle(), sequences, static, dynamic, seed=3)
+    scores = judged(Fake(disentangled), Oracle(), sequences, static, dynamic, seed=3)
     shared = (static == static[match_pairs(static, dynamic, 3)]).mean(axis=0)
     assert means(scores.swap.off) == pytest.approx(
         {"motion": 0, "colour": shared[0], "shape": shared[1]}
@@ -158,7 +165,7 @@ def test_every_sequence_is_judged_at_the_length_of_its_motion():
     lengths = np.arange(360) % STEPS + 1
     sequences, static, dynamic = part(lengths)
     oracle = Oracle()
-    scores = judge_scores(Fake(disentangled), oracle, sequences, static, dynamic, repeats=1)
+    scores = judged(Fake(disentangled), oracle, sequences, static, dynamic, repeats=1)
     seen = torch.cat(oracle.lengths).reshape(6, 360).numpy()
     partner = match_pairs(static, dynamic, 0)
     expected = [lengths, lengths, lengths[partner], lengths, lengths, lengths]
@@ -171,7 +178,7 @@ def test_the_inception_score_is_of_as_many_sequences_of_each_motion():
     sequences, static, dynamic = part()
     often = (dynamic == 0).all(axis=1)  # one motion five times as often as any other
     chosen = np.flatnonzero(often | (np.arange(360) < 72))
-    found = judge_scores(
+    found = judged(
         Fake(disentangled), Oracle(), sequences.take(chosen), static[chosen], dynamic[chosen]
     )
     assert found.inception.score.mean == pytest.approx(6)
@@ -181,8 +188,7 @@ def test_the_inception_score_is_of_as_many_sequences_of_each_motion():
 def test_the_seed_decides_and_the_callers_random_numbers_are_left_alone():
     state = torch.get_rng_state()
     one, same, other = (
-        judge_scores(Fake(disentangled), Oracle(), *part(), repeats=2, seed=seed)
-        for seed in (0, 0, 1)
+        judged(Fake(disentangled), Oracle(), *part(), repeats=2, seed=seed) for seed in (0, 0, 1)
     )
     assert torch.equal(state, torch.get_rng_state())
     assert one == same and one != other
@@ -191,12 +197,12 @@ def test_the_seed_decides_and_the_callers_random_numbers_are_left_alone():
 
 def test_without_a_repeat_there_is_nothing_to_score():
     with pytest.raises(ValueError, match="repeats is 0, but must be at least 1"):
-        judge_scores(Fake(disentangled), Oracle(), *part(), repeats=0)
+        judged(Fake(disentangled), Oracle(), *part(), repeats=0)
 
 
 def test_mean_and_deviation_are_over_the_repeats():
     one, two = (
-        judge_scores(Fake(disentangled), Oracle(), *part(), repeats=repeats).fixed_motion.off
+        judged(Fake(disentangled), Oracle(), *part(), repeats=repeats).fixed_motion.off
         for repeats in (1, 2)
     )
     for name, spread in two.items():
@@ -244,7 +250,7 @@ def test_the_intervention_score_by_hand():
     [(disentangled, 1), (static_only, 1 - (5 / 18 + 5 / 18) / 2), (collapsed, 1 - 0.75 / 2)],
 )
 def test_the_intervention_score_of_known_models(show, expected):
-    found = judge_scores(Fake(show), Oracle(), *part()).intervention
+    found = judged(Fake(show), Oracle(), *part()).intervention
     assert found.mean == pytest.approx(expected, abs=0.03)
 
 
@@ -252,21 +258,21 @@ def test_a_judge_that_is_not_believed_scores_nothing():
     oracle = Oracle()
     oracle.accuracy = {"motion": 1.0, "colour": 0.9989, "shape": 1.0}
     with pytest.raises(JudgeError, match=r"names colour right in only 99\.890 % of its own test"):
-        judge_scores(Fake(disentangled), oracle, *part())
+        judged(Fake(disentangled), oracle, *part())
     oracle.accuracy = {}
     with pytest.raises(JudgeError, match="never tested"):
-        judge_scores(Fake(disentangled), oracle, *part())
+        judged(Fake(disentangled), oracle, *part())
 
 
 def test_a_judge_of_other_sequences_scores_nothing():
     sequences, static, dynamic = part()
     with pytest.raises(JudgeError, match=r"names colour right in only .* of the sequences to eva"):
-        judge_scores(Fake(disentangled), Oracle(), sequences, (static + 1) % [3, 1], dynamic)
+        judged(Fake(disentangled), Oracle(), sequences, (static + 1) % [3, 1], dynamic)
     with pytest.raises(JudgeError, match="not of the judge's factors"):
-        judge_scores(Fake(disentangled), Oracle(), sequences, static[:, :1], dynamic)
+        judged(Fake(disentangled), Oracle(), sequences, static[:, :1], dynamic)
     wide = Sequences(np.zeros((2, 3, 16, 32, 1), np.uint8), np.full(2, 3), np.arange(2))
     with pytest.raises(JudgeError, match=r"frames are \(1, 16, 32\)"):
-        judge_scores(Fake(disentangled), Oracle(), wide, static[:2], dynamic[:2])
+        judged(Fake(disentangled), Oracle(), wide, static[:2], dynamic[:2])
 
 
 @pytest.mark.parametrize("prior", ["standard", "lstm"])
@@ -283,7 +289,7 @@ def test_a_real_model_decodes_its_own_posteriors_and_priors(prior, monkeypatch):
         return {name: torch.zeros(len(x), classes) for name, classes in CONFIG.heads.items()}
 
     monkeypatch.setattr(oracle, "forward", look)
-    judge_scores(dsae, oracle, sequences, static, dynamic, repeats=1, seed=7)
+    judged(dsae, oracle, sequences, static, dynamic, repeats=1, seed=7)
     x, _ = sequences.batch(rows, torch.device("cpu"))
     own_f, own_z = dsae.encode(x)
     partner = match_pairs(static, dynamic, 7)

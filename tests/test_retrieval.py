@@ -7,6 +7,7 @@ from torch import nn
 
 from conftest import tiny_model
 from pyro_dsae import Sequences
+from pyro_dsae.analyses.codes import encode
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.retrieval import nearest_of, retrieval
 from pyro_dsae.sequences import to_uint8
@@ -87,9 +88,12 @@ def retrieve(change, lengths=None, truth=None):
     lengths = np.full(len(labels), STEPS) if lengths is None else lengths
     frames = truth[tuple(labels.T)]
     frames[np.arange(STEPS) >= lengths[:, None]] = 0
+    dsae = Fake(truth, change)
+    sequences = Sequences(frames, lengths, np.arange(len(labels)))
     return retrieval(
-        Fake(truth, change),
-        Sequences(frames, lengths, np.arange(len(labels))),
+        dsae,
+        sequences,
+        encode(dsae, sequences),
         labels[:, :1],
         labels[:, 1:],
         ("who", "action", "direction"),
@@ -140,7 +144,8 @@ def test_a_real_model_retrieves_what_a_slow_computation_finds(ragged):
     sequences = Sequences(frames, lengths, np.arange(12))
     who, turn = labels[:, :1], labels[:, 1:]
     render = lambda rows: bank[tuple(rows.T)]  # noqa: E731
-    found = retrieval(dsae, sequences, who, turn, ("who", "turn"), labels, render, seed=3)
+    codes = encode(dsae, sequences)
+    found = retrieval(dsae, sequences, codes, who, turn, ("who", "turn"), labels, render, seed=3)
 
     nearest, right = [], []
     for a, b in enumerate(match_pairs(who, turn, 3)):

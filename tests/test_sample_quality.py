@@ -17,6 +17,12 @@ from pyro_dsae.evaluation.sample_quality import (
 )
 
 
+def quality_of(dsae, judge, sequences, static, dynamic, *more, **options):
+    """Of the posterior means."""
+    codes = encode(dsae, sequences)
+    return sample_quality(dsae, judge, sequences, codes, static, dynamic, *more, **options)
+
+
 def test_the_distance_of_a_set_to_itself_is_nothing():
     features = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     assert frechet_distance(features, features) < 1e-10
@@ -90,7 +96,7 @@ def test_a_model_that_copies_is_as_good_as_real_whatever_lies_in_the_padding(jud
     kept = iter([*[torch.rand_like(x)] * 2, x])  # samples, fixed motion, reconstructions
     monkeypatch.setattr(dsae, "decode", lambda f, z: next(kept))
     state = torch.get_rng_state()
-    found = sample_quality(dsae, judge, sequences, *NAMES, neighbours=2)
+    found = quality_of(dsae, judge, sequences, *NAMES, neighbours=2)
     assert torch.equal(state, torch.get_rng_state())
     good = found.reconstructions
     assert good.frechet_distance < 1e-6 and (good.precision, good.recall) == (1, 1)
@@ -103,7 +109,7 @@ def test_samples_have_f_and_z_of_the_prior_and_fixed_motions_f_alone(judge, monk
     dsae, sequences = tiny_model(frame_shape=(1, 16, 16)).float().eval(), part()
     codes, seen, decode = encode(dsae, sequences), [], dsae.decode
     monkeypatch.setattr(dsae, "decode", lambda f, z: seen.append((f, z)) or decode(f, z))
-    sample_quality(dsae, judge, sequences, *NAMES, seed=3, neighbours=2)
+    quality_of(dsae, judge, sequences, *NAMES, seed=3, neighbours=2)
     with seeded(3, torch.device("cpu")):
         f, z = dsae.model.draw(12, 4)
     expected = ((f, z), (f, codes.z), (codes.f, codes.z))
@@ -116,16 +122,16 @@ def test_copies_of_one_sequence_are_precise_and_recall_one(judge, monkeypatch):
     sequences = replace(sequences, lengths=np.full(12, 4))
     x, _ = sequences.batch(np.arange(12), torch.device("cpu"))
     monkeypatch.setattr(dsae, "decode", lambda f, z: x[:1].expand(12, -1, -1, -1, -1) / 2)
-    blurred = sample_quality(dsae, judge, sequences, *NAMES).samples
+    blurred = quality_of(dsae, judge, sequences, *NAMES).samples
     assert blurred.sharpness == pytest.approx(0.25, rel=0.1)
     monkeypatch.setattr(dsae, "decode", lambda f, z: x[:1].expand(12, -1, -1, -1, -1))
-    copied = sample_quality(dsae, judge, sequences, *NAMES).samples
+    copied = quality_of(dsae, judge, sequences, *NAMES).samples
     assert (copied.precision, copied.recall) == (1, pytest.approx(1 / 12))
 
 
 def test_the_seed_decides_what_is_drawn(judge):
     dsae = tiny_model(frame_shape=(1, 16, 16)).float().eval()
-    one, same, other = (sample_quality(dsae, judge, part(), *NAMES, seed) for seed in (0, 0, 1))
+    one, same, other = (quality_of(dsae, judge, part(), *NAMES, seed) for seed in (0, 0, 1))
     assert one == same
     assert one.samples != other.samples and one.reconstructions == other.reconstructions
     assert all(math.isfinite(value) for value in asdict(one)["samples"].values())
@@ -137,7 +143,7 @@ def test_a_judge_that_is_not_believed_measures_nothing(judge, monkeypatch):
     dsae = tiny_model(frame_shape=(1, 16, 16)).float().eval()
     either = np.arange(12)[:, None] % 2  # which it cannot know
     with pytest.raises(JudgeError, match="names .* of the sequences to evaluate"):
-        sample_quality(dsae, judge, part(), either, NAMES[1])
+        quality_of(dsae, judge, part(), either, NAMES[1])
     judge.accuracy = {"motion": 0.9, "who": 1.0}
     with pytest.raises(JudgeError, match="names motion right in only 90"):
-        sample_quality(dsae, judge, part(), *NAMES)
+        quality_of(dsae, judge, part(), *NAMES)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_dsae.analyses.codes import BATCH, device_of, encode
+from pyro_dsae.analyses.codes import BATCH, Codes, device_of
 from pyro_dsae.analyses.reconstruct import frame_errors, psnr, reconstruction_mse
 from pyro_dsae.evaluation import UnmeasurableError
 from pyro_dsae.model import DSAE
@@ -129,6 +129,7 @@ def unlike(static: np.ndarray, dynamic: np.ndarray, a: np.ndarray, seed: int) ->
 def exact_scores(
     dsae: DSAE,
     sequences: Sequences,
+    codes: Codes,
     static: np.ndarray,
     dynamic: np.ndarray,
     factors: Mapping[str, int],
@@ -139,6 +140,7 @@ def exact_scores(
 
     Args:
         dsae: in eval mode, where it shall run.
+        codes: the sequences' posterior means, by :func:`~pyro_dsae.analyses.codes.encode`.
         static: labels of the appearance, int (N, k).
         dynamic: labels of the motion, int (N, m).
         factors: how many classes each of the m dynamic factors has, by name; their product are the
@@ -150,7 +152,6 @@ def exact_scores(
     the motions of one appearance. Raises PairingError as :func:`match_pairs` does.
     """
     partner = match_pairs(static, dynamic, seed)
-    codes = encode(dsae, sequences)
     reconstruction = reconstruction_mse(dsae, sequences, codes)
     classes = tuple(factors.values())
     motions = np.indices(classes).reshape(len(classes), -1).T  # (M, m)

@@ -22,7 +22,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyro_dsae.analyses.codes import batches, device_of, encode, seeded
+from pyro_dsae.analyses.codes import Codes, batches, device_of, seeded
 from pyro_dsae.evaluation.exact import match_pairs
 from pyro_dsae.evaluation.judge import MOTION, Judge, check_accuracy, check_frames, hits, judged
 from pyro_dsae.model import DSAE
@@ -104,6 +104,7 @@ def judge_scores(
     dsae: DSAE,
     judge: Judge,
     sequences: Sequences,
+    codes: Codes,
     static: np.ndarray,
     dynamic: np.ndarray,
     repeats: int = 5,
@@ -114,6 +115,7 @@ def judge_scores(
     Args:
         dsae: in eval mode, where it shall run.
         judge: in eval mode, there as well.
+        codes: the sequences' posterior means, by :func:`~pyro_dsae.analyses.codes.encode`.
         static: labels of the appearance, int (N, k), in the order of ``judge.config.static``.
         dynamic: labels of the motion, int (N, m), in the order of ``judge.config.dynamic``.
         repeats: draws from the priors, and shuffles.
@@ -140,7 +142,6 @@ def judge_scores(
     real = judged(judge, (sequences.batch(rows, device) for rows in batches(count)))
     check_accuracy(hits(real, own), "the sequences to evaluate")
     partner = match_pairs(static, dynamic, seed)
-    codes = encode(dsae, sequences)
     reconstructions = judged(judge, decoded(codes.f, codes.z, lengths))
     swaps = judged(judge, decoded(codes.f, codes.z[partner], lengths[partner]))
     with seeded(seed, device):

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_dsae.analyses.codes import batches, encode
+from pyro_dsae.analyses.codes import Codes, batches
 from pyro_dsae.evaluation.exact import Render, match_pairs
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, to_uint8
@@ -54,6 +54,7 @@ class Retrieval:
 def retrieval(
     dsae: DSAE,
     sequences: Sequences,
+    codes: Codes,
     static: np.ndarray,
     dynamic: np.ndarray,
     names: Sequence[str],
@@ -65,6 +66,7 @@ def retrieval(
 
     Args:
         dsae: in eval mode, where it shall run.
+        codes: the sequences' posterior means, by :func:`~pyro_dsae.analyses.codes.encode`.
         static: labels of the appearance, int (N, k).
         dynamic: labels of the motion, int (N, m).
         names: of these k + m factors.
@@ -76,7 +78,6 @@ def retrieval(
     Raises PairingError as :func:`match_pairs` does.
     """
     partner = match_pairs(static, dynamic, seed)
-    codes = encode(dsae, sequences)
     swaps = np.empty(sequences.x.shape, np.uint8)
     for rows in batches(len(sequences)):
         swaps[rows] = to_uint8(dsae.decode(codes.f[rows], codes.z[partner[rows]]))

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_dsae.analyses.codes import batches, device_of, encode, seeded
+from pyro_dsae.analyses.codes import Codes, batches, device_of, seeded
 from pyro_dsae.evaluation import UnmeasurableError
 from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, hits
 from pyro_dsae.model import DSAE
@@ -74,6 +74,7 @@ def sample_quality(
     dsae: DSAE,
     judge: Judge,
     sequences: Sequences,
+    codes: Codes,
     static: np.ndarray,
     dynamic: np.ndarray,
     seed: int = 0,
@@ -84,6 +85,7 @@ def sample_quality(
     Args:
         dsae: in eval mode, where it shall run.
         judge: in eval mode, there as well.
+        codes: the sequences' posterior means, by :func:`~pyro_dsae.analyses.codes.encode`.
         static: labels of the appearance, int (N, k), in the order of ``judge.config.static``.
         dynamic: labels of the motion, int (N, m), in the order of ``judge.config.dynamic``.
         seed: of the draws. The caller's random numbers are left alone.
@@ -103,7 +105,6 @@ def sample_quality(
     check_accuracy(
         hits({name: logits.cpu() for name, logits in named}, targets), "the sequences to evaluate"
     )
-    codes = encode(dsae, sequences)
     with seeded(seed, device):
         f, z = dsae.model.draw(len(sequences), codes.z.shape[1])
 
