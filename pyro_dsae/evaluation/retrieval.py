@@ -27,7 +27,8 @@ from pyro_dsae.evaluation.exact import Render, match_pairs
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, to_uint8
 
-SPAN = 256  # true sequences, drawn at random, whose span is projected on
+SPAN = 256  # true sequences, drawn at random, whose span is projected on,
+SPAN_BYTES = 256 * 1024 * 1024  # or as many as fit in this in double precision
 BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences that are projected or compared at a time
 
 
@@ -108,8 +109,8 @@ def nearest_of(
         candidates: labels of all sequences to choose from, int (M, n_factors).
         render: labels (n, n_factors) to their sequences, uint8 (n, T, H, W, C).
 
-    Beside a block of sequences there are in memory ``SPAN`` of them in double precision, and the
-    bounds of a block of swaps.
+    Beside blocks of sequences there are in memory the basis of the span, and the bounds of a block
+    of swaps.
     """
     nearest = [np.empty(0, int)] * len(swaps)
     for steps in np.unique(lengths):
@@ -129,8 +130,9 @@ def _nearest(swaps: np.ndarray, candidates: np.ndarray, render: Render) -> list[
     def blocks(count: int) -> list[np.ndarray]:
         return batches(count, max(1, BLOCK_BYTES // swaps[0].nbytes))
 
-    spanning = np.random.default_rng(0).permutation(len(candidates))[:SPAN]
-    basis = torch.linalg.qr(_flat(true(spanning)).T).Q  # (D, SPAN)
+    fitting = max(1, SPAN_BYTES // (8 * swaps[0].size))
+    spanning = np.random.default_rng(0).permutation(len(candidates))[: min(SPAN, fitting)]
+    basis = torch.linalg.qr(_flat(true(spanning)).T).Q  # (D, at most SPAN)
     ours = _project((swaps[rows] for rows in blocks(len(swaps))), basis)
     theirs = _project((true(rows) for rows in blocks(len(candidates))), basis)
     least, nearest = np.empty(len(swaps)), [np.empty(0, int) for _ in swaps]
@@ -140,6 +142,8 @@ def _nearest(swaps: np.ndarray, candidates: np.ndarray, render: Render) -> list[
     for rows in blocks(len(candidates)):
         possible = _bounds(ours, theirs.take(rows)) <= least[:, None]  # (N, n)
         some = possible.any(axis=0)
+        if not some.any():
+            continue
         rows, possible = rows[some], possible[:, some]
         truth = true(rows)
         for i in np.flatnonzero(possible.any(axis=1)):
@@ -177,9 +181,9 @@ def _flat(frames: np.ndarray) -> Tensor:
 
 def _project(blocks: Iterable[np.ndarray], basis: Tensor) -> _Projected:
     """Sequences in blocks, each uint8 (n, T, H, W, C), on an orthonormal basis (D, K)."""
-    # At least as much as the rounding of a product of two sequences may come to, so that a bound is
-    # never too high.
-    rounding = 4 * len(basis) * torch.finfo(torch.float64).eps
+    # More than the rounding of a product of two sequences can come to, so that a bound is never too
+    # high.
+    rounding = 4 * basis.numel() * torch.finfo(torch.float64).eps
     found = []
     for x in map(_flat, blocks):
         inside, squares = x @ basis, x.square().sum(dim=1)
