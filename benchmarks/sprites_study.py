@@ -85,15 +85,15 @@ SWAPS = "Swaps: exact scores beside the judge"
 SWAPS_COLUMNS = (*EXACT, *JUDGED_SWAPS)
 ABOUT_SWAPS = """\
 A ratio is to be read with near_B. The last row is a stand-in for a collapsed model, which always
-draws the mean frame of train: its swaps are as near to the truth as its reconstructions, and yet
-show a motion, as they show a character, by chance alone."""
+draws the mean frame of train and whose codes are noise about means that hardly differ: its swaps
+are as near to the truth as its reconstructions, and yet show a motion by chance alone."""
 LEAKS = "What leaks: probes on drawn codes"
 ABOUT_LEAKS = """\
-The last row is a stand-in for a collapsed model: noise about means that hardly differ. The probes,
-which read draws, find chance, 1/6 of a static factor and 1/3 of a dynamic one; a floor is how often
-train's most frequent class is right. The cosines of verification, which are of means, look through
-that, and so would any probe of means. A z that knows the motion alone has an EER of 9/17 = .529
-here, since no two sequences of one appearance share a motion."""
+The last row is the collapsed stand-in again. The probes, which read draws, find chance, 1/6 of a
+static factor and 1/3 of a dynamic one; a floor is how often train's most frequent class is right.
+The cosines of verification, which are of means, look through that, and so would any probe of means.
+A z that knows the motion alone has an EER of 9/17 = .529 here, since no two sequences of one
+appearance share a motion."""
 TABLES = (
     Table(
         "The field's table: the motion of sequences whose f is drawn",

@@ -1,4 +1,4 @@
-"""Rows of a table that are of no model: what its probes find in the data, or in nothing."""
+"""Rows of a table that are of no model: what is found in the data as they are, or in nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path

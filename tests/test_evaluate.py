@@ -10,14 +10,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from conftest import write_drawings
+from conftest import few_toy_sprites, write_drawings
 from pyro_dsae import DSAE, ModelConfig, TrainingConfig, fit, load, save
 from pyro_dsae.analyses.codes import encode
 from pyro_dsae.cli import evaluate as command
 from pyro_dsae.cli import options
 from pyro_dsae.cli.evaluate import SECTIONS
 from pyro_dsae.cli.main import main
-from pyro_dsae.datasets import DataError, Factor, SequenceFile, ToySprites, prepare
+from pyro_dsae.datasets import DataError, Factor, SequenceFile, prepare
 from pyro_dsae.evaluation import disentanglement, probes
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
 
@@ -144,7 +144,8 @@ def test_a_judge_adds_its_sections(run, data, tmp_path, monkeypatch):
     used = found["samples"]["judge"]
     assert used["sha256"] == sha256(judge.read_bytes()).hexdigest()
     assert set(used["accuracy"].values()) == {1.0} and "judge" not in found["similarity"]
-    assert f"Judge of judge: sha256 {used['sha256']}, right" in (run / "evaluation.md").read_text()
+    said = f"Judge of judge, samples: sha256 {used['sha256']}, right on its own test part: "
+    assert said in (run / "evaluation.md").read_text()
 
 
 def test_a_judge_that_is_not_believed_is_refused(run, data, tmp_path):
@@ -174,9 +175,7 @@ def test_a_judge_and_its_section_belong_together(run, given, code, message):
 
 
 def test_toy_sprites_are_measured_and_shown_in_one_table(tmp_path, monkeypatch):
-    data = prepare("toy-sprites", tmp_path / "toy.h5", characters=12)
-    few = ToySprites.labels(np.concatenate(list(ToySprites.split(12).values())))
-    monkeypatch.setattr(ToySprites, "combinations", lambda self: few)  # all would take 10 seconds
+    data = few_toy_sprites(tmp_path / "toy.h5", monkeypatch)
     run = train(data, tmp_path / "run", frame_shape=(3, 64, 64))
     result = dsae("evaluate", run, "--only", "exact,similarity")
     assert result.exit_code == 0, result.output
@@ -217,6 +216,10 @@ def test_the_command_measures_what_the_library_does(run, data, monkeypatch):
         labels = file.labels(names)[file.split("test")]
     assert called["exact_scores"][-1] == 5
     assert list(called["exact_scores"][5]) == names[4:]
+    means, subject = encode(dsae, test), called["exact_scores"][2:5]
+    assert torch.equal(subject[0].f, means.f) and torch.equal(subject[0].z, means.z)
+    assert (np.hstack(subject[1:]) == labels).all()
+    assert all(one is same for one, same in zip(called["retrieval"][2:5], subject, strict=True))
     assert called["retrieval"][-1] == 5
     assert list(found["exact"]["figures"]["retrieval"]["factors"]) == names
     drawn = encode(dsae, train, 10), encode(dsae, test, 11)

@@ -128,7 +128,7 @@ def test_labels_of_others_and_random_codes_come_out_at_the_floor():
     scores = judged(Fake(disentangled), Oracle(), *part())
     for row in (scores.shuffled, scores.random):
         assert row.on == {} and at_the_floor(row.off, FLOORS)
-    for row in (scores.fixed_motion, scores.fixed_content, scores.shuffled):
+    for row in (scores.fixed_motion, scores.fixed_content, scores.shuffled, scores.random):
         assert all(0 < spread.sd < 0.1 for spread in row.off.values())
     for row in (scores.swap, scores.real, scores.reconstruction):
         assert all(spread.sd is None for spread in row.on.values())  # nothing is drawn there

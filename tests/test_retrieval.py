@@ -41,7 +41,7 @@ def slow(swap: np.ndarray, length: int, truth: np.ndarray) -> set[int]:
 def test_the_nearest_are_those_of_brute_force(kind, swaps, monkeypatch):
     truth = bank(kind)
     monkeypatch.setattr("pyro_dsae.evaluation.retrieval.BLOCK_BYTES", 5 * truth[0, 0, 0].nbytes)
-    monkeypatch.setattr("pyro_dsae.evaluation.retrieval.SPAN", 6)
+    monkeypatch.setattr("pyro_dsae.evaluation.retrieval.DIMENSIONS", 18)
     truth[2, 3, 1] = truth[0, 1, 0]  # look the same, with others in between
     truth[1, 3, 1, :2] = truth[1, 1, 1, :2]  # the same at first
     random = np.random.default_rng(1)

@@ -17,11 +17,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from conftest import ROOT, write_drawings
+from conftest import ROOT, few_toy_sprites, write_drawings
 from pyro_dsae import load
 from pyro_dsae.cli.main import main
 from pyro_dsae.config import PRESETS
-from pyro_dsae.datasets import Factor, SequenceFile, ToySprites, prepare, series
+from pyro_dsae.datasets import Factor, SequenceFile, series
 from pyro_dsae.evaluation.bound import BoundScores
 from pyro_dsae.evaluation.exact import ExactScores, Origin
 from pyro_dsae.evaluation.judge import Judge, JudgeConfig, save_judge
@@ -484,9 +484,7 @@ def test_the_study_of_sprites_has_every_guide_and_prior_beside_the_published(
 def test_a_collapsed_stand_in_has_ratio_1_and_shows_bs_motion_by_chance(
     benchmark, tmp_path, monkeypatch
 ):
-    data = prepare("toy-sprites", tmp_path / "toy.h5", characters=12)
-    few = ToySprites.labels(np.concatenate(list(ToySprites.split(12).values())))
-    monkeypatch.setattr(ToySprites, "combinations", lambda self: few)  # all would take 10 seconds
+    data = few_toy_sprites(tmp_path / "toy.h5", monkeypatch)
     stand_ins, columns = (benchmark(name) for name in ("stand_ins", "columns"))
     shown = (*columns.EXACT, *columns.JUDGED_SWAPS)
     cells = stand_ins.row(stand_ins.Collapsed.on(data), data, "test", shown)

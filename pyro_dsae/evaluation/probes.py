@@ -146,7 +146,7 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
         for target in [*single, *together]:
             y, test_y = target.train[rows], target.test[test_rows]
             chosen, scored = order[y[order] >= 0], test_y >= 0
-            # Of its products each is so small that a second thread makes the fit take longer.
+            # The products of a fit are small: with a second thread they take longer.
             with threadpool_limits(1):
                 figures = _figures(x[chosen], y[chosen], test_x[scored], test_y[scored], seed)
             found.append(Probe(target.name, target.role, code, *figures))

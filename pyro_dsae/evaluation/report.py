@@ -98,15 +98,16 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def _judges(sections: Mapping[str, Any]) -> list[str]:
-    """A line for each section that a judge measured."""
-    lines = []
+    """A paragraph for each judge, with the sections that it measured."""
+    found: dict[str, list[str]] = {}
     for name, section in sections.items():
         if judge := section.get("judge"):
-            right = ", ".join(f"{head} {share:.2%}" for head, share in judge["accuracy"].items())
-            lines += [
-                f"Judge of {name}: sha256 {judge['sha256']}, right on its test part: {right}."
-            ]
-    return [*lines, ""] if lines else []
+            right = ", ".join(f"{head} {share:.3%}" for head, share in judge["accuracy"].items())
+            said = f"sha256 {judge['sha256']}, right on its own test part: {right}."
+            found.setdefault(said, []).append(name)
+    return [
+        line for said, of in found.items() for line in (f"Judge of {', '.join(of)}: {said}", "")
+    ]
 
 
 def _rows(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

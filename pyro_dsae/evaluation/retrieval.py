@@ -2,14 +2,14 @@
 
 The search is exact. Swaps are rounded to 8 bits, as in a picture file, so that distances are whole
 numbers, and sequences that look the same are exactly as far. To compare every swap with every true
-sequence pixel by pixel would be trillions of operations; a lower bound leaves few pairs. P, the
-orthogonal projection on the span of some of the true sequences, keeps most of them all, hence
+sequence pixel by pixel would be trillions of operations; a lower bound leaves few pairs. With P the
+orthogonal projection on the span of some true frames of a step, for every step
 
-    |s - t|^2 = |Ps - Pt|^2 + |(s - Ps) - (t - Pt)|^2 >= |Ps - Pt|^2 + (|s - Ps| - |t - Pt|)^2
+    |s - t|^2 = |Ps - Pt|^2 + |(s - Ps) - (t - Pt)|^2 >= |Ps - Pt|^2 + (|s - Ps| - |t - Pt|)^2.
 
-is close, and a sequence whose bound exceeds the distance of the one with the least bound is not the
-nearest. (Nearest neighbours by lower bounds: Seidl & Kriegel, Optimal Multi-Step k-Nearest Neighbor
-Search, 1998.)
+The sequence of the least bound is compared first, and those whose bound exceeds its distance are
+not the nearest. (Nearest neighbours by lower bounds: Seidl & Kriegel, Optimal Multi-Step k-Nearest
+Neighbor Search, 1998.)
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from pyro_dsae.evaluation.exact import Render, match_pairs
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, to_uint8
 
-SPAN = 256  # true sequences, drawn at random, whose span is projected on,
-SPAN_BYTES = 256 * 1024 * 1024  # or as many as fit in this in double precision
+DIMENSIONS = 1024  # of the spans of all steps together
 BLOCK_BYTES = 16 * 1024 * 1024  # of the sequences that are projected or compared at a time
 
 
@@ -109,46 +108,33 @@ def nearest_of(
         candidates: labels of all sequences to choose from, int (M, n_factors).
         render: labels (n, n_factors) to their sequences, uint8 (n, T, H, W, C).
 
-    Beside blocks of sequences there are in memory the basis of the span, and the bounds of a block
-    of swaps.
+    In memory are a block of sequences, or of the bounds of some with all, and of every sequence
+    some ``DIMENSIONS`` numbers in double precision.
     """
-    nearest = [np.empty(0, int)] * len(swaps)
-    for steps in np.unique(lengths):
-        rows = np.flatnonzero(lengths == steps)
-        found = _nearest(swaps[rows, :steps], candidates, render)
-        for i, indices in zip(rows, found, strict=True):
-            nearest[i] = indices
-    return nearest
-
-
-def _nearest(swaps: np.ndarray, candidates: np.ndarray, render: Render) -> list[np.ndarray]:
-    """Of swaps of one length, uint8 (N, steps, H, W, C)."""
-
-    def true(rows: np.ndarray) -> np.ndarray:
-        return render(candidates[rows])[:, : swaps.shape[1]]
-
-    def blocks(count: int) -> list[np.ndarray]:
-        return batches(count, max(1, BLOCK_BYTES // swaps[0].nbytes))
-
-    fitting = max(1, SPAN_BYTES // (8 * swaps[0].size))
-    spanning = np.random.default_rng(0).permutation(len(candidates))[: min(SPAN, fitting)]
-    basis = torch.linalg.qr(_flat(true(spanning)).T).Q  # (D, at most SPAN)
-    ours = _project((swaps[rows] for rows in blocks(len(swaps))), basis)
-    theirs = _project((true(rows) for rows in blocks(len(candidates))), basis)
+    padding = np.arange(swaps.shape[1]) >= lengths[:, None]
+    swaps = np.where(padding[..., None, None, None], np.uint8(0), swaps)
+    size = max(1, BLOCK_BYTES // max(swaps[0].nbytes, 8 * len(swaps), 8 * len(candidates)))
+    ours_in_blocks, theirs_in_blocks = (batches(len(of), size) for of in (swaps, candidates))
+    drawn = np.random.default_rng(0).permutation(len(candidates))
+    spanning = render(candidates[drawn[: max(1, DIMENSIONS // swaps.shape[1])]])
+    bases = torch.linalg.qr(_by_step(spanning).mT).Q  # (T, D, K)
+    ours = _project((swaps[rows] for rows in ours_in_blocks), bases)
+    theirs = _project((render(candidates[rows]) for rows in theirs_in_blocks), bases)
     least, nearest = np.empty(len(swaps)), [np.empty(0, int) for _ in swaps]
-    for rows in blocks(len(swaps)):
-        guesses = _bounds(ours.take(rows), theirs).argmin(axis=1)
-        least[rows] = _distances(swaps[rows], true(guesses))
-    for rows in blocks(len(candidates)):
-        possible = _bounds(ours, theirs.take(rows)) <= least[:, None]  # (N, n)
+    for rows in ours_in_blocks:
+        guesses = _bounds(ours.take(rows), theirs, lengths[rows]).argmin(axis=1)
+        for i, true in zip(rows, render(candidates[guesses]), strict=True):
+            least[i] = _distances(swaps[i], true[None], lengths[i])[0]
+    for rows in theirs_in_blocks:
+        possible = _bounds(ours, theirs.take(rows), lengths) <= least[:, None]  # (N, n)
         some = possible.any(axis=0)
         if not some.any():
             continue
         rows, possible = rows[some], possible[:, some]
-        truth = true(rows)
+        truth = render(candidates[rows])
         for i in np.flatnonzero(possible.any(axis=1)):
             chosen = np.flatnonzero(possible[i])
-            distances = _distances(swaps[i], truth[chosen])
+            distances = _distances(swaps[i], truth[chosen], lengths[i])
             closest = distances.min()
             if closest < least[i]:
                 least[i], nearest[i] = closest, nearest[i][:0]
@@ -157,42 +143,45 @@ def _nearest(swaps: np.ndarray, candidates: np.ndarray, render: Render) -> list[
     return nearest
 
 
-def _distances(swaps: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Squared distances of sequences (n, T, H, W, C), or of one, to each of truth, exact, (n,)."""
-    difference = torch.from_numpy(truth).float() - torch.from_numpy(swaps)
+def _distances(swap: np.ndarray, truth: np.ndarray, length: int) -> np.ndarray:
+    """Squared distances of a swap (T, H, W, C) to each of truth (n, T, H, W, C), exact, (n,)."""
+    difference = torch.from_numpy(truth[:, :length]).float() - torch.from_numpy(swap[:length])
     return difference.square().sum(dim=(1, 2, 3, 4), dtype=torch.float64).numpy()
 
 
 class _Projected(NamedTuple):
-    """Sequences on a basis of K. Float64: inside (N, K); outside (N,) is the norm of the rest, and
-    squares (N,) that of the whole, squared."""
+    """Sequences on a basis of K frames for each step, float64.
 
-    inside: np.ndarray
-    outside: np.ndarray
+    coordinates: of each step K and, as one more, the norm of what is left, (N, T (K + 1)).
+    squares: squared norms over the first 1, ..., T steps, (N, T).
+    """
+
+    coordinates: np.ndarray
     squares: np.ndarray
 
     def take(self, rows: np.ndarray) -> _Projected:
         return _Projected(*(part[rows] for part in self))
 
 
-def _flat(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(frames).flatten(1).double()
+def _by_step(frames: np.ndarray) -> Tensor:
+    """Of uint8 (n, T, H, W, C): (T, n, D) in double precision."""
+    return torch.from_numpy(frames).flatten(2).transpose(0, 1).double()
 
 
-def _project(blocks: Iterable[np.ndarray], basis: Tensor) -> _Projected:
-    """Sequences in blocks, each uint8 (n, T, H, W, C), on an orthonormal basis (D, K)."""
-    # More than the rounding of a product of two sequences can come to, so that a bound is never too
-    # high.
-    rounding = 4 * basis.numel() * torch.finfo(torch.float64).eps
+def _project(blocks: Iterable[np.ndarray], bases: Tensor) -> _Projected:
+    """Sequences in blocks, each uint8 (n, T, H, W, C), on orthonormal bases (T, D, K)."""
+    # Far more than the rounding of a product of two frames, so that a bound is never too high.
+    rounding = 4 * bases[0].numel() * torch.finfo(torch.float64).eps
     found = []
-    for x in map(_flat, blocks):
-        inside, squares = x @ basis, x.square().sum(dim=1)
-        outside = (squares - inside.square().sum(dim=1)).clamp(min=0) + rounding * squares
-        found.append((inside.numpy(), outside.sqrt().numpy(), squares.numpy()))
+    for x in map(_by_step, blocks):
+        inside, squares = x @ bases, x.square().sum(dim=-1)  # (T, n, K), (T, n)
+        outside = (squares - inside.square().sum(dim=-1)).clamp(min=0) + rounding * squares
+        coordinates = torch.cat([inside, outside.sqrt().unsqueeze(-1)], dim=-1)
+        found.append((coordinates.transpose(0, 1).flatten(1).numpy(), squares.cumsum(0).T.numpy()))
     return _Projected(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def _bounds(ours: _Projected, theirs: _Projected) -> np.ndarray:
-    """Lower bounds of the squared distances of N sequences to M, float64 (N, M)."""
-    product = ours.inside @ theirs.inside.T + np.outer(ours.outside, theirs.outside)
-    return ours.squares[:, None] + theirs.squares - 2 * product
+def _bounds(ours: _Projected, theirs: _Projected, lengths: np.ndarray) -> np.ndarray:
+    """Lower bounds of the squared distances of N swaps, 0 after their length, to M sequences."""
+    squares = ours.squares[:, -1:] + theirs.squares[:, lengths - 1].T  # (N, M)
+    return squares - 2 * ours.coordinates @ theirs.coordinates.T
