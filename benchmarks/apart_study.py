@@ -32,12 +32,9 @@ A plain ELBO does not say which code a constant of the sequence belongs to, and 
 Below are a training with it, the preset `small`, `small` without either of its two means, and the
 preset `bottleneck`, for data of which nothing can be declared to be appearance. A blend of two
 motions can pass for the right one with a judge, which has to choose one of nine; it does not pass
-for the pixels.
-
-![Swaps of two pairs by each model, below the true sequence](%s)
-
-*A in B's motion as it is, and as each model of seed 0 swaps it: its error a pixel, whether the
-judge takes its motion for the true one, and how many of the four attributes.*"""
+for the pixels. The command at the end also draws %s: two pairs as they are swapped by each model of
+seed 0, below the true sequence, with the error a pixel and what the judge takes it for. The sprites
+are under another licence than this page, so it is not here."""
 
 # By name, what differs from a cell of `small`.
 MODELS: dict[str, dict[str, Any]] = {
@@ -128,11 +125,12 @@ def _verdicts(judge: Judge, drawn: np.ndarray, truth: np.ndarray) -> list[str]:
 @plan_options(minutes=10, seeds=1)
 @judge_option
 def main(data: Path, judge: Path, **options: Any) -> None:
-    """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
+    """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT and
+    the picture RUNS/swaps.png."""
     plan = Plan(**options)
     cells = [Cell(name, data, **changes, judge=judge) for name, changes in MODELS.items()]
-    shown = plan.out.with_suffix(".png")
-    about = ABOUT % shown.name
+    shown = plan.runs / "swaps.png"
+    about = ABOUT % f"`{shown}`"
     carry_out(Study("What keeps f and z apart", about, cells, TABLES), plan)
     folders = [plan.runs / cell.name / "seed-0" for cell in cells]
     if all((folder / CONFIG).exists() for folder in folders):  # or the picture there is theirs

@@ -536,8 +536,8 @@ def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
         assert f"| `{cell}` | 1 | 1 | {read} |" in page
     plain = load(runs / "plain-elbo" / "seed-0").config
     assert (plain.dynamic_view, plain.static_dropout) == ("none", 0)
-    assert "](apart.png)" in page
-    drawn = (tmp_path / "apart.png").read_text()
+    assert f"`{runs / 'swaps.png'}`" in page
+    drawn = (runs / "swaps.png").read_text()
     assert drawn == " ".join(str(runs / cell / "seed-0") for cell in study.MODELS)
 
 
