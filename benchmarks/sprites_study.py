@@ -81,13 +81,11 @@ COSINES = (
     Column("AUROC of appearance by f", "similarity", at("auroc_appearance")),
     Column("AUROC of motion by z", "similarity", at("auroc_motion")),
 )
-SWAPS = "Swaps: exact scores beside the judge"
-SWAPS_COLUMNS = (*EXACT, *JUDGED_SWAPS)
+SWAPS = (*EXACT, *JUDGED_SWAPS)
 ABOUT_SWAPS = """\
 A ratio is to be read with near_B. The last row is a stand-in for a collapsed model, which always
 draws the mean frame of train and whose codes are noise about means that hardly differ: its swaps
 are as near to the truth as its reconstructions, and yet show a motion by chance alone."""
-LEAKS = "What leaks: probes on drawn codes"
 ABOUT_LEAKS = """\
 The last row is the collapsed stand-in again. The probes, which read draws, find chance, 1/6 of a
 static factor and 1/3 of a dynamic one; a floor is how often train's most frequent class is right.
@@ -148,13 +146,13 @@ def main(data: Path, judge: Path, **options: Any) -> None:
     plan = Plan(**options)
     stand_in = Collapsed.on(data)
     swaps, leaks = (
-        Table(title, columns, {"collapsed": row(stand_in, data, plan.part, columns)}, about)
-        for title, columns, about in (
-            (SWAPS, SWAPS_COLUMNS, ABOUT_SWAPS),
-            (LEAKS, LEAKAGE, ABOUT_LEAKS),
-        )
+        {"collapsed": row(stand_in, data, plan.part, columns)} for columns in (SWAPS, LEAKAGE)
     )
-    tables = [swaps, *TABLES, leaks]
+    tables = [
+        Table("Swaps: exact scores beside the judge", SWAPS, swaps, ABOUT_SWAPS),
+        *TABLES,
+        Table("What leaks: probes on drawn codes", LEAKAGE, leaks, ABOUT_LEAKS),
+    ]
     carry_out(Study("Guides and priors on Sprites", ABOUT, cells, tables), plan)
 
 

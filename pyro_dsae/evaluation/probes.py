@@ -124,6 +124,7 @@ def draw_parts(dsae: DSAE, train: Sequences, test: Sequences, seed: int = 0) -> 
     return encode(dsae, train, 2 * seed), encode(dsae, test, 2 * seed + 1)
 
 
+@threadpool_limits.wrap(limits=1)  # a fit's products are small: with more threads they take longer
 def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -> Probes:
     """Fit the probes on ``train`` and score them on ``test``.
 
@@ -146,9 +147,7 @@ def probe(train: Codes, test: Codes, targets: Sequence[Target], seed: int = 0) -
         for target in [*single, *together]:
             y, test_y = target.train[rows], target.test[test_rows]
             chosen, scored = order[y[order] >= 0], test_y >= 0
-            # The products of a fit are small: with a second thread they take longer.
-            with threadpool_limits(1):
-                figures = _figures(x[chosen], y[chosen], test_x[scored], test_y[scored], seed)
+            figures = _figures(x[chosen], y[chosen], test_x[scored], test_y[scored], seed)
             found.append(Probe(target.name, target.role, code, *figures))
     names = {target.name for target in single}  # a leakage is over single factors
     rows = [row for row in found if row.factor in names]

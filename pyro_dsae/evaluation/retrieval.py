@@ -170,8 +170,8 @@ def _by_step(frames: np.ndarray) -> Tensor:
 
 def _project(blocks: Iterable[np.ndarray], bases: Tensor) -> _Projected:
     """Sequences in blocks, each uint8 (n, T, H, W, C), on orthonormal bases (T, D, K)."""
-    # Far more than the rounding of a product of two frames, so that a bound is never too high.
-    rounding = 4 * bases[0].numel() * torch.finfo(torch.float64).eps
+    # Far more than the rounding of a product of sequences, so that a bound is never too high.
+    rounding = 4 * bases.numel() * torch.finfo(torch.float64).eps
     found = []
     for x in map(_by_step, blocks):
         inside, squares = x @ bases, x.square().sum(dim=-1)  # (T, n, K), (T, n)
@@ -184,4 +184,4 @@ def _project(blocks: Iterable[np.ndarray], bases: Tensor) -> _Projected:
 def _bounds(ours: _Projected, theirs: _Projected, lengths: np.ndarray) -> np.ndarray:
     """Lower bounds of the squared distances of N swaps, 0 after their length, to M sequences."""
     squares = ours.squares[:, -1:] + theirs.squares[:, lengths - 1].T  # (N, M)
-    return squares - 2 * ours.coordinates @ theirs.coordinates.T
+    return squares - 2 * (ours.coordinates @ theirs.coordinates.T)
