@@ -37,12 +37,13 @@ MOTIONS = {
     "counterclockwise": (0, -1, (1, 4)),
 }
 
-# Whether a pixel is inside, from its offsets (x, y) to the centre in half pixels and the width
+# Whether a pixel is inside, from its offsets (x, y) to the centre in half pixels and the width. The
+# centre is the mean of those inside: where a triangle is, nothing else in the frames could tell.
 SHAPES = {
     "square": lambda x, y, width: np.maximum(abs(x), abs(y)) < width,
     "disk": lambda x, y, width: x**2 + y**2 < width**2,
     "diamond": lambda x, y, width: abs(x) + abs(y) <= width,
-    "triangle": lambda x, y, width: (2 * abs(x) <= y + width) & (y < width),
+    "triangle": lambda x, y, width: (3 * abs(x) <= 2 * (y + width)) & (2 * y <= width),
     "cross": lambda x, y, width: (
         (np.maximum(abs(x), abs(y)) < width) & (3 * np.minimum(abs(x), abs(y)) < width)
     ),
@@ -55,7 +56,7 @@ class MovingShapes(Source):
 
     The 324 characters are the combinations of shape, colour, size and background, 250 for training
     and 74 for testing; the 96 motions those of motion, phase and speed. The split is the same for
-    every option. Per-step labels x and y: the shape's centre, from 0 (left, top) to 1.
+    every option. Per-step labels x and y: the shape's centre of mass, from 0 (left, top) to 1.
 
     steps: T of the file, 3 to 1000. shortest: lengths are drawn evenly from shortest, 3 at least,
         to T; None for T alone.

@@ -223,10 +223,13 @@ class ModelConfig:
                 "series, whose values have no bounds; use normal or laplace"
             )
         view = self.dynamic_view
-        if (view == "colour" and self.of_series) or (view == "worn" and self.frame_shape != (6,)):
+        if (view in ("colour", "blurred") and self.of_series) or (
+            view == "worn" and self.frame_shape != (6,)
+        ):
             raise ConfigError(
-                f"dynamic_view is {view!r}, but frame_shape is {self.frame_shape}: colour is of "
-                "frames, worn of the series of an accelerometer and a gyroscope; use none"
+                f"dynamic_view is {view!r}, but frame_shape is {self.frame_shape}: colour and "
+                "blurred are of frames, worn of the series of an accelerometer and a gyroscope; "
+                "use none"
             )
         if any(side % FRAME_MULTIPLE for side in self.frame_shape[1:]):
             raise ConfigError(

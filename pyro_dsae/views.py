@@ -19,6 +19,7 @@ from pyro_dsae.networks import per_value
 
 FREQUENCY = 4.0  # radians for a channel that goes from 0 to 1: shades of one colour part, too
 DARKEST = 0.1  # what is drawn is seen
+BLUR = 1 / 6  # of the frame, the widest standard deviation: wider than what is to be hidden
 
 TURNED = 0.3  # radians about each axis, a standard deviation
 STRENGTH = 0.2  # standard deviation of the logarithm of a factor
@@ -47,6 +48,28 @@ def colour(x: Tensor, mask: Tensor | None = None) -> Tensor:
     ground = first.flatten(2).median(dim=-1).values[:, None, None, None]  # (B, 1, 1, 1, C)
     coloured = torch.rand(batch, 1, 1, 1, 1, device=x.device) < 0.5
     return (drawn * (coloured | (pixels != ground).any(dim=-1, keepdim=True))).movedim(-1, 2)
+
+
+def blurred(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Frames of :func:`colour`, out of focus: where something is, and neither colour nor outline.
+
+    Shape (B, T, C, H, W), in [0, 1]. The width of the blur is drawn for each sequence, from none,
+    so that from what is left of an outline nobody can tell how large it was.
+    """
+    width = BLUR * torch.rand(len(x), 1, 1, device=x.device, dtype=x.dtype)
+    down, across = (_gaussian(width * size, size) for size in x.shape[-2:])
+    frames = torch.einsum("bhi,btciw->btchw", down, colour(x, mask))
+    return torch.einsum("bwi,btchi->btchw", across, frames)
+
+
+def _gaussian(deviation: Tensor, size: int) -> Tensor:
+    """Weights of each of ``size`` pixels for each, (B, size, size); at the edges of what is there.
+
+    deviation: in pixels, shape (B, 1, 1).
+    """
+    place = torch.arange(size, device=deviation.device, dtype=deviation.dtype)
+    steps = (place - place.unsqueeze(-1)) / deviation.clamp_min(1e-3)
+    return torch.softmax(-steps.square() / 2, dim=-1)
 
 
 def worn(x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -130,7 +153,12 @@ def mates(count: int, device: torch.device) -> Tensor:
 
 StaticView = Callable[[Seen], Seen]
 
-VIEWS: dict[str, View | None] = {"none": None, "colour": colour, "worn": worn}  # of z
+VIEWS: dict[str, View | None] = {  # of z
+    "none": None,
+    "colour": colour,
+    "blurred": blurred,
+    "worn": worn,
+}
 STATIC_VIEWS: dict[str, StaticView | None] = {  # of f
     "none": None,
     "shuffled": shuffled,

@@ -37,6 +37,7 @@ class Copies(TorchFunctionMode):
     "options",
     [
         {"dynamic_view": "colour", "static_dropout": 0.5},
+        {"dynamic_view": "blurred"},
         {"likelihood": "laplace", "static_view": "shuffled"},
         {"likelihood": "bernoulli"},
         {"learn_scale": True},

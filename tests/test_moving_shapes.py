@@ -67,7 +67,7 @@ def test_every_character_differs_from_all_others_in_every_frame(size):
 
 
 @pytest.mark.parametrize("size", [32, 48, 64, 256])
-def test_a_shape_stays_whole_and_its_centre_is_the_label(size):
+def test_a_shape_stays_whole_and_its_centre_of_mass_is_the_label(size):
     source = MovingShapes(size=size)
     motions = VERTICAL if size < 256 else VERTICAL[:, :2]
     for shape, name in enumerate(MovingShapes.factors[0].classes):
@@ -80,11 +80,12 @@ def test_a_shape_stays_whole_and_its_centre_is_the_label(size):
             assert len(np.unique(inside.sum(axis=(1, 2)))) == 1
             centres = source.step_labels(labels).reshape(-1, 2) * size
             for axis in (0, 1):  # columns, then rows
-                seen = inside.any(axis=1 + axis)  # (frames, S)
-                first, last = seen.argmax(axis=1), size - seen[:, ::-1].argmax(axis=1)
-                top = 1 if name == "triangle" and axis == 1 else 0  # its tip has no pixel
-                assert (last - first == width - top).all()
-                assert np.array_equal((first - top + last) / 2, centres[:, axis])
+                pixels = inside.sum(axis=1 + axis)  # (frames, S)
+                mass = pixels @ (np.arange(size) + 0.5) / pixels.sum(axis=1)
+                odd = width // 2 % 2  # half of a width in pixels: no middle pixel of a triangle
+                assert np.allclose(mass, centres[:, axis], atol=0.4 if odd else 0.1)
+                wide = (pixels > 0).sum(axis=1)
+                assert (wide < width if name == "triangle" and axis == 1 else wide == width).all()
 
 
 def test_render_keeps_appearance_and_motion_apart():

@@ -502,10 +502,10 @@ def test_the_study_of_the_recipe_judges_sprites_alone(known, benchmark, data, tm
         for value in "0.00200 0.00300 1.500 0.750 0.625 0.550 0.060 0.120 0.059 0".split()
     ]
     assert found["bottleneck"] == found["pairs"] == found["small"]
-    for name in ("bottleneck-moving-shapes", "pairs-moving-shapes", "small-toy-sprites"):
+    for name in ("small-moving-shapes", "small-toy-sprites"):
         assert found[name] == [*found["small"][:7], "—", "—", "—", "—", "0 ± 0"]
-    config = load(tmp_path / "runs" / "bottleneck-moving-shapes" / "seed-0").config
-    assert config.dynamic_view == "colour"
+    config = load(tmp_path / "runs" / "small-moving-shapes" / "seed-0").config
+    assert config.dynamic_view == "blurred"
 
 
 def test_the_study_of_objectives_trains_each_by_its_defaults(known, benchmark, data, tmp_path):

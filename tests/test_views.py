@@ -8,7 +8,7 @@ from conftest import tiny_model
 from pyro_dsae.guides import GUIDES
 from pyro_dsae.networks import per_value
 from pyro_dsae.objectives.elbo import AnalyticELBO
-from pyro_dsae.views import VIEWS, Seen, colour, partner, shuffled, worn
+from pyro_dsae.views import VIEWS, Seen, blurred, colour, partner, shuffled, worn
 
 
 def test_a_colour_view_changes_colours_alone():
@@ -32,6 +32,7 @@ def test_a_colour_view_changes_colours_alone():
     ("view", "shape", "mask"),
     [
         (colour, (4, 3, 3, 8, 8), torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]]) == 1),
+        (blurred, (4, 3, 3, 8, 8), torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 1, 1]]) == 1),
         (worn, (4, 3, 6), torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(0)) < 0.6),
     ],
 )
@@ -57,6 +58,38 @@ def test_a_colour_view_hides_the_ground(ground):
     of_ground = black[:, :, 4:].flatten(1)
     assert of_ground.any(dim=1).equal(of_ground.all(dim=1))
     assert of_ground.all(dim=1).double().mean().item() == pytest.approx(0.5, abs=0.1)  # 4 errors
+
+
+def test_a_blurred_view_hides_the_outline_and_leaves_the_place(monkeypatch):
+    """A dot and a larger square come out where they were, with variances that grow by one amount
+    for each sequence and may be those of the other; no frame spills over into another."""
+    monkeypatch.setattr("pyro_dsae.views.colour", lambda x, mask: x)
+    monkeypatch.setattr("pyro_dsae.views.BLUR", 0.1)  # far from the edges
+    torch.manual_seed(0)
+    x = torch.zeros(200, 2, 1, 48, 96).double()
+    x[:, 0, :, 20, 40] = 1
+    x[:, 1, :, 22:27, 50:55] = 1
+    seen = blurred(x)
+    assert torch.allclose(seen.sum((2, 3, 4)), x.sum((2, 3, 4)), rtol=0.01)
+    spread = []
+    for axis, places in ((-2, (20, 24)), (-1, (40, 52))):
+        where = torch.arange(x.shape[axis]).double()
+        weights = seen.sum((2, -3 - axis))  # (200, 2, places)
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        centre = weights @ where
+        assert torch.allclose(centre, torch.tensor(places).double().expand(200, 2), atol=0.1)
+        variance = (weights * (where - centre.unsqueeze(-1)).square()).sum(dim=-1)
+        spread.append(variance[:, 0].sqrt() / x.shape[axis])
+        grown = variance - torch.tensor([0, 2]).double()  # (5^2 - 1) / 12 is the square's
+        assert torch.allclose(grown[:, 0], grown[:, 1], rtol=0.05, atol=0.05)
+    assert torch.allclose(*spread, rtol=0.05, atol=0.005)
+    assert 0.09 < spread[0].max() < 0.101 and spread[0].min() < 0.01
+
+
+def test_a_blurred_view_leaves_a_plain_frame_plain():
+    torch.manual_seed(0)
+    seen = blurred(torch.rand(8, 2, 3, 1, 1).expand(8, 2, 3, 16, 32))
+    assert torch.allclose(seen, seen[..., :1, :1].expand_as(seen), atol=1e-6)
 
 
 def test_a_worn_view_moves_the_sensors_as_a_body():
