@@ -155,7 +155,8 @@ def fit(
     [model] and [training], with the fields of ModelConfig and TrainingConfig.
 
     On several devices: torchrun --nproc-per-node N -m pyro_dsae.cli fit DATA RUN ..., with the same
-    options; each process takes its share of a batch, and the results are those of one process.
+    options; each process takes its share of a batch, and the results are those of one process, but
+    for objectives and free bits that compare the sequences of a batch.
     """
     for name, value in {"overwrite": overwrite, "preset": preset, "config": config}.items():
         if resume and value:

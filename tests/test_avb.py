@@ -112,7 +112,6 @@ def test_the_ratio_is_the_exact_log_ratio_of_gaussians(trained):
 
 
 def test_the_kl_is_that_of_the_posterior_without_its_noise(trained):
-    """And the bound of evaluation, which takes the noise as given, has more."""
     objective, x = trained
     dsae = objective.dsae
     torch.manual_seed(1)

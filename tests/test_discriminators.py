@@ -84,3 +84,4 @@ def test_accuracy_weighs_both_sides_alike():
     assert accuracy(right, -wrong).item() == 0.5
     assert accuracy(right, wrong).item() == 1
     assert accuracy(-right, -wrong).item() == 0
+    assert accuracy(0 * right, 0 * wrong).item() == 0.5

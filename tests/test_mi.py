@@ -77,6 +77,20 @@ def test_a_series_with_a_view_has_contrasts_too(shared):
     assert all(parameter.grad.isfinite().all() for parameter in dsae.guide.parameters())
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_step_that_is_not_observed_has_no_code_in_either_view(shared):
+    """So that z of a view that changes nothing has the contrast of z with itself."""
+    dsae = tiny_model(frame_shape=(6,), dynamic_view="worn", shared_encoder=shared)
+    objective = objective_of("mi", dsae, temperature=0.1)
+    dsae.guide.view = lambda x, mask: x
+    x, mask = torch.rand(4, 5, 6).double(), torch.ones(4, 5, 6).bool()
+    mask[:, 2] = False
+    reading = dsae.guide.read(x, mask)
+    z = dsae.guide.walk(reading, lambda _, q: q.mean)[1].flatten(1)
+    _, found = objective._contrast(x, mask, reading)
+    assert found.item() == pytest.approx(info_nce(z, z, 0.1).item(), rel=1e-6)
+
+
 def test_without_a_view_there_is_nothing_to_contrast():
     for shape in ((3, 16, 16), (4,)):
         with pytest.raises(ConfigError, match="dynamic_view is 'none'.*use one, such as 'colour'"):

@@ -1,6 +1,6 @@
 """Adversarial variational Bayes: a posterior of any shape, its density ratio by a discriminator.
 
-Mescheder, Nowozin & Geiger (2017), algorithm 1 with the adaptive contrast of section 3.3. The guide
+Mescheder, Nowozin & Geiger (2017), algorithm 1 with adaptive contrast. The guide
 gets noise as an input, so q(f, z_1:T | x) can be drawn from but has no density. With r(f, z | x) a
 normal of q's means and variances, for any r
 
@@ -12,11 +12,12 @@ chain rule KL_z is the one of both less the one of f. The loss is
 
     L = -E_q log p(x | f, z) + beta_f KL_f + beta_z KL_z.
 
-**Bias.** ``kl_f``, ``kl_z`` and ``elbo`` of training are estimates: a discriminator that lags
-behind tells q and r apart too little, so the KL comes out too small and the ELBO too high.
-``validation_elbo``, and the bound of ``dsae evaluate``, are the other side: they take the noise as
-given and average the ELBOs of normals, which is lower by the information of f and z about the
-noise. The ELBO of q lies between the two.
+**Bias.** ``kl_f``, ``kl_z`` and ``elbo`` of training are estimates: discriminators that lag behind
+tell q and r apart too little, so the KL of f, and that of f with z, come out too small and the ELBO
+too high; those that are too sure err the other way, and ``kl_z``, a difference, either way.
+``validation_elbo``, and the bound of ``dsae evaluate``, have no such error. They take the noise as
+given and average the ELBOs of normals, which is lower than the ELBO of q by the information of f and
+z about the noise.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class Beta(Objective):
     """-reconstruction + beta_f |KL_f - C_f| + beta_z |KL_z - C_z|, the KL averaged over the batch.
 
     beta_f and beta_z are ``kl_f_weight`` and ``kl_z_weight`` of the config. With capacities of 0
-    and weights of at least 1 this is a lower bound on the evidence, a looser one than the ELBO.
+    and weights of at least 1 this is, negated, a lower bound on the evidence, a looser one than the
+    ELBO.
     """
 
     defaults = {"training": {"kl_f_weight": 2.0, "kl_f_growth": 1.0, "kl_z_weight": 4.0}}

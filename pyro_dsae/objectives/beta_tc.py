@@ -11,6 +11,15 @@ against the lstm prior, which knows z_<t, the third term is E log prod_d q(z_t,d
 and can be negative. The three add up to the KL either way.
 
 q(f) and q(f_d) are estimated from the other sequences of the batch, see :func:`aggregated`.
+
+**Bias.** The log of an estimate is none of the log. With narrow posteriors each code is explained by
+its own sequence alone, in q(f) sooner than in the q(f_d), and a total correlation comes out where
+there is none, the larger the more units and the fewer sequences. Of 64 independent units with
+posterior deviations of .1 under a unit prior, N = 8,550 and B = 8, that of 0 is estimated as 262
+nats by stratified sampling and as 669 by weighted sampling, whose excess depends less on the
+deviations: the gradients by the logarithm of all are -167 and -26, that of the KL is -63. So beta-TC
+is in part a price on narrow posteriors. Of two units, with all sequences in the batch, the estimate
+is good.
 """
 
 from __future__ import annotations
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def weighted(batch: int, sequences: int) -> Tensor:
-    """Log weights (B, B) of minibatch-weighted sampling, section 4.1: 1 / (N B) for each.
+    """Log weights (B, B) of minibatch-weighted sampling: 1 / (N B) for each.
 
     log q comes out too low by log N where the posteriors overlap, a constant without a gradient.
     """
@@ -54,7 +63,7 @@ def stratified(batch: int, sequences: int) -> Tensor:
     return weights.log()
 
 
-SAMPLING = {"stratified": stratified, "weighted": weighted}
+SAMPLING = {"weighted": weighted, "stratified": stratified}
 TERMS = ("index_mi", "tc", "dimension_kl")
 
 
@@ -70,7 +79,9 @@ def aggregated(log_q: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class TotalCorrelationELBO(AnalyticELBO):
-    """-ELBO + tc_f TC_f + tc_z TC_z, where TC_z is the sum over the steps: a bound, as TC >= 0.
+    """-ELBO + tc_f TC_f + tc_z TC_z, where TC_z is the sum over the steps.
+
+    With the true TC, which is not negative, this is a bound; what a batch estimates may be.
 
     The ELBO's own KL is analytic and holds each of the three terms once, so tc = beta - 1.
     ``parts`` has them at the samples besides: ``index_mi``, ``tc`` and ``dimension_kl``, each of f
@@ -136,7 +147,7 @@ class BetaTC(Bound):
 
         tc_f: float = 1.0
         tc_z: float = 1.0
-        sampling: str = "stratified"
+        sampling: str = "weighted"
 
         def __post_init__(self) -> None:
             one_of("sampling", self.sampling, SAMPLING)

@@ -1,6 +1,6 @@
 """f and z that say different things: less mutual information, and contrast between views.
 
-After Bai, Wang & Gomes (2021), Contrastively Disentangled Sequential VAE, equation 8. A penalty on
+After Bai, Wang & Gomes (2021), Contrastively Disentangled Sequential VAE. A penalty on
 I(f; z_1:T), and two terms that ask f to be the same for a sequence in another order of time, and
 z_1:T for one of another appearance:
 
@@ -11,6 +11,8 @@ code is explained by its own sequence alone, and that estimate is a constant. It
 discriminator of pairs (f, z_1:T) against shuffled ones, whose logit T is the log ratio
 
     I(f; z_1:T) = E_q(f, z) T,    T = log q(f, z_1:T) / (q(f) q(z_1:T)).
+
+A discriminator that lags behind what the guide does may put it below 0.
 
 C is InfoNCE (van den Oord et al. 2018, equation 4): the cross entropy of naming, by cosines of
 posterior means, which of a batch's views is of the same sequence. log B - C bounds the information
@@ -139,6 +141,8 @@ class MutualInformation(Objective):
         as_it_is = whole.static.codes
         if guide.static_encoder is not None:
             as_it_is = encoded(guide.encoder, visible(x, mask), mask)
+            if whole.static.observed is not None:
+                as_it_is = as_it_is * whole.static.observed
         other = whole._replace(static=shuffled(whole.static), codes=as_it_is)
         f, z = guide.walk(whole, lambda _, q: q.mean)
         other_f, other_z = guide.walk(other, lambda _, q: q.mean)

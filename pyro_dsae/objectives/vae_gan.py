@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 
 class VAEGAN(Objective):
-    """L_prior + L_like + pixels (-log p(x | f, z)) - gan L_gan, routed by group as in the header.
+    """L_prior + L_like + pixels (-log p(x | f, z)) + gan L_gan - L_gan, by group as in the header:
+    gan L_gan is the decoder's alone, -L_gan the discriminators'.
 
     ``feature_error`` is L_like; the loss of the decoder against the discriminators is
     ``fooling``. Accuracies of 0.5 mean that nothing is told apart.
