@@ -17,10 +17,10 @@ from study import carry_out
 ABOUT = """\
 Models trained on Sprites with the sizes of the preset `small` and each objective's own defaults,
 under one budget of time, so that an objective whose steps are slower makes fewer. The preset's
-recipe, a view of the input of z and static dropout, is off but in the row `recipe`: what is asked
-is what the objective alone does. (`mi` and `agreement` cannot do without views of their own.) A
-swap is the appearance of one sequence in the motion of another, and is scored against its true
-sequence."""
+recipe, a view of the input of z, static dropout and weights of the KL terms, is off but in the row
+`recipe`: what is asked is what the objective alone does. (`mi` and `agreement` cannot do without
+views of their own.) A swap is the appearance of one sequence in the motion of another, and is
+scored against its true sequence."""
 
 FIXED_MOTION = (*INCEPTION, Column("attributes", "judge", attributes("fixed_motion", "off")))
 SAMPLES = tuple(

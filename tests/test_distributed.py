@@ -15,11 +15,12 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from conftest import ROOT, tiny_model, write_drawings
+from conftest import ROOT, objective_of, tiny_model, write_drawings
 from pyro_dsae import TrainingConfig, TrainingError, distributed, load
 from pyro_dsae.cli.main import main
 from pyro_dsae.datasets import Factor
 from pyro_dsae.distributed import World, own_device
+from pyro_dsae.objectives import OBJECTIVES
 from pyro_dsae.training import _check_shares
 
 PROCESSES = 2
@@ -200,6 +201,35 @@ def test_the_shares_of_a_batch_and_of_its_noise_are_the_whole(sequences):
     assert np.array_equal(np.concatenate([own for own, _ in shares]), rows)
     for n, expected in enumerate(whole):
         assert torch.equal(torch.cat([drawn[n] for _, drawn in shares]), expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - {"beta-tc", "mi"}))
+def test_the_gradients_of_the_shares_add_up_to_those_of_the_batch(name, masked):
+    """Of all objectives but those that compare the sequences of a batch."""
+    x = torch.rand(8, 6, 2, 16, 32, generator=torch.Generator().manual_seed(0)).double()
+    lengths = torch.tensor([6, 2, 4, 1, 5, 6, 3, 4])
+    mask = torch.arange(6) < lengths.unsqueeze(1) if masked else None
+    model = {
+        "static_dropout": 0.5,
+        "batch_norm": False,
+        **OBJECTIVES[name].defaults.get("model", {}),
+    }
+
+    def gradients(world):
+        objective = objective_of(name, tiny_model(**model))
+        torch.manual_seed(1)
+        for parameter in objective.networks.parameters():  # at first their outputs are 0
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        rows = world.share(np.arange(8))
+        with world.whole_batch(8):
+            objective(x[rows], None if mask is None else mask[rows], 0.7, 1.3).backward()
+        return {key: of.grad for key, of in objective.named_parameters() if of.grad is not None}
+
+    whole, *shares = (gradients(world) for world in (World(), World(0, 2), World(1, 2)))
+    assert len(whole) > 20
+    for key, gradient in whole.items():
+        torch.testing.assert_close(sum(share[key] for share in shares), gradient)
 
 
 @pytest.mark.parametrize(

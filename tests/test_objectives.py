@@ -108,12 +108,16 @@ def test_only_of_a_bound_are_the_best_weights_kept(
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, "adversarial"])
 def test_every_objective_resumes_bit_for_bit(name, adversarial, sequences, tmp_path):
-    options = OBJECTIVES[name].defaults.get("model", {})
-    config = dataclasses.replace(SHORT, objective=name)
+    """By its own defaults, with static dropout if it may, on sequences of unequal lengths."""
+    defaults = OBJECTIVES[name].defaults
+    options = {"capacity_z": 5.0} if name == "beta" else {}
+    changes = {"objective": name, "objective_options": options, **defaults.get("training", {})}
+    config = dataclasses.replace(SHORT, **changes)
+    sequences = dataclasses.replace(sequences, lengths=np.arange(20) % 3 + 2)
 
     def start():
         torch.manual_seed(0)
-        return DSAE(ModelConfig(**{**TINY, **options}))
+        return DSAE(ModelConfig(**{**TINY, "static_dropout": 0.3, **defaults.get("model", {})}))
 
     whole = fit(start(), sequences, tmp_path / "whole", config)
 

@@ -1,7 +1,7 @@
 """Adversarial variational Bayes: a posterior of any shape, its density ratio by a discriminator.
 
-Mescheder, Nowozin & Geiger (2017), algorithm 1 with adaptive contrast. The guide
-gets noise as an input, so q(f, z_1:T | x) can be drawn from but has no density. With r(f, z | x) a
+Mescheder, Nowozin & Geiger (2017), algorithm 1 with adaptive contrast. The guide gets
+noise as an input, so q(f, z_1:T | x) can be drawn from but has no density. With r(f, z | x) a
 normal of q's means and variances, for any r
 
     KL(q(f | x) || p(f)) = E_q [T_f + log r(f | x) - log p(f)],    T_f = log q(f | x) / r(f | x)
@@ -16,8 +16,8 @@ chain rule KL_z is the one of both less the one of f. The loss is
 tell q and r apart too little, so the KL of f, and that of f with z, come out too small and the ELBO
 too high; those that are too sure err the other way, and ``kl_z``, a difference, either way.
 ``validation_elbo``, and the bound of ``dsae evaluate``, have no such error. They take the noise as
-given and average the ELBOs of normals, which is lower than the ELBO of q by the information of f and
-z about the noise.
+given and average the ELBOs of normals, which is lower than the ELBO of q by the information of f
+and z about the noise.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ and can be negative. The three add up to the KL either way.
 
 q(f) and q(f_d) are estimated from the other sequences of the batch, see :func:`aggregated`.
 
-**Bias.** The log of an estimate is none of the log. With narrow posteriors each code is explained by
-its own sequence alone, in q(f) sooner than in the q(f_d), and a total correlation comes out where
-there is none, the larger the more units and the fewer sequences. Of 64 independent units with
+**Bias.** The log of an estimate is none of the log. With narrow posteriors each code is explained
+by its own sequence alone, in q(f) sooner than in the q(f_d), and a total correlation comes out
+where there is none, the larger the more units and the fewer sequences. Of 64 independent units with
 posterior deviations of .1 under a unit prior, N = 8,550 and B = 8, that of 0 is estimated as 262
 nats by stratified sampling and as 669 by weighted sampling, whose excess depends less on the
-deviations: the gradients by the logarithm of all are -167 and -26, that of the KL is -63. So beta-TC
-is in part a price on narrow posteriors. Of two units, with all sequences in the batch, the estimate
-is good.
+deviations: the gradients by the logarithm of all are -167 and -26, that of the KL is -63. So
+beta-TC is in part a price on narrow posteriors. Of two units, with all sequences in the batch, the
+estimate is good.
 """
 
 from __future__ import annotations
