@@ -17,11 +17,11 @@ from study import carry_out
 ABOUT = """\
 The preset `small` where a view hides all that is appearance: colours of sprites, colours and
 outlines of moving shapes. `bottleneck` has no view at all. The preset `pairs` is told who is who,
-and that alone. A swap is the appearance of one
-sequence in the motion of another; a ratio of 1 says that it is as near to its true sequence as a
-reconstruction is to the original. near_B are the swaps whose nearest true sequence of A's
-appearance has B's motion; exact retrieval are those whose nearest of all that can be rendered,
-11,664 of the sprites and 31,104 of the moving shapes, is the true one."""
+and that alone. A swap is the appearance of one sequence in the motion of another; a ratio of 1 says
+that it is as near to its true sequence as a reconstruction is to the original. near_B are the swaps
+whose nearest true sequence of A's appearance has B's motion; exact retrieval are those whose
+nearest of all that can be rendered, 11,664 of the sprites and 31,104 of the moving shapes, is the
+true one."""
 
 # Colours leave size and outline as they are; a blur hides both. z learns sooner where f is never
 # dropped, and here f takes no motion all the same.
