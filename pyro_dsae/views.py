@@ -53,8 +53,9 @@ def colour(x: Tensor, mask: Tensor | None = None) -> Tensor:
 def blurred(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Frames of :func:`colour`, out of focus: where something is, and neither colour nor outline.
 
-    Shape (B, T, C, H, W), in [0, 1]. The width of the blur is drawn for each sequence, from none,
-    so that from what is left of an outline nobody can tell how large it was.
+    Shape (B, T, C, H, W), in [0, 1]. The width of the blur is drawn for each sequence, so that what
+    is left of a shape does not tell its size; from none on, so that sharp frames, from which z is
+    inferred after training, are among what it has seen.
     """
     width = BLUR * torch.rand(len(x), 1, 1, device=x.device, dtype=x.dtype)
     down, across = (_gaussian(width * size, size) for size in x.shape[-2:])
@@ -63,7 +64,7 @@ def blurred(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def _gaussian(deviation: Tensor, size: int) -> Tensor:
-    """Weights of each of ``size`` pixels for each, (B, size, size); at the edges of what is there.
+    """Weights (B, size, size) with which each pixel of a row becomes a mean of all in it.
 
     deviation: in pixels, shape (B, 1, 1).
     """
