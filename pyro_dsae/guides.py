@@ -129,8 +129,7 @@ class Guide(nn.Module, ABC):
         static_codes, codes = self.encode(x, mask)
         observed = lengths = kept = None
         if mask is not None:
-            observed = observed_steps(mask).unsqueeze(-1)  # an unobserved frame says nothing
-            static_codes, codes = static_codes * observed, codes * observed
+            observed = observed_steps(mask).unsqueeze(-1)
             lengths = step_lengths(mask)
         static = Seen(static_codes, observed, lengths)
         if self.training and self.static_view is not None:

@@ -240,10 +240,12 @@ def visible(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def encoded(encoder: nn.Module, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Codes (B, T, -) of what is :func:`visible`; zero for a frame that is not observed, which has
-    no part in the statistics of batch norm either."""
-    if mask is None or x.dim() == 3:
+    """Codes (B, T, -) of what is :func:`visible`; zero at a step that is not observed, whose frame
+    has no part in the statistics of batch norm either."""
+    if mask is None:
         return encoder(x)
+    if x.dim() == 3:
+        return encoder(x) * observed_steps(mask).unsqueeze(-1)
     observed = encoder(x[mask])
     codes = observed.new_zeros(*mask.shape, observed.shape[-1])
     codes[mask] = observed

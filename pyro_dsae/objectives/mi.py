@@ -141,8 +141,6 @@ class MutualInformation(Objective):
         as_it_is = whole.static.codes
         if guide.static_encoder is not None:
             as_it_is = encoded(guide.encoder, visible(x, mask), mask)
-            if whole.static.observed is not None:
-                as_it_is = as_it_is * whole.static.observed
         other = whole._replace(static=shuffled(whole.static), codes=as_it_is)
         f, z = guide.walk(whole, lambda _, q: q.mean)
         other_f, other_z = guide.walk(other, lambda _, q: q.mean)
