@@ -22,6 +22,7 @@ from pyro_dsae.networks import (
     SLOPE,
     BiLSTM,
     DiagonalNormal,
+    NormalVector,
     encoded,
     observed_steps,
     step_lengths,
@@ -220,8 +221,8 @@ class Guide(nn.Module, ABC):
 
 def _dropped(posterior: dist.Independent, kept: Tensor) -> dist.Independent:
     """``posterior`` (*) with N(0, I) in the rows where ``kept`` (*, 1) is 0, not 1."""
-    scale = posterior.stddev * kept + (1 - kept)
-    return dist.Normal(posterior.mean * kept, scale).to_event(1)
+    scale = posterior.base_dist.scale * kept + (1 - kept)
+    return NormalVector(posterior.mean * kept, scale)
 
 
 class FullGuide(Guide):
@@ -279,7 +280,7 @@ class FactorizedGuide(Guide):
         return self.from_code(codes).expand(*f.shape[:-1], codes.shape[-2], -1)
 
     def step(self, feature: Tensor, z_previous: Tensor, state: Any) -> tuple[dist.Independent, Any]:
-        state = self.cell(z_previous.reshape(-1, z_previous.shape[-1]), state)
+        state = self.cell(z_previous.flatten(0, -2), state)
         past = self.from_past(state).reshape(*z_previous.shape[:-1], -1)
         return self.output(feature + past), state
 

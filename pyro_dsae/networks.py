@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -207,6 +208,22 @@ class BiLSTM(nn.Module):
         return outputs.reshape(*batch, steps, -1), last.reshape(*batch, -1)
 
 
+class NormalVector(dist.Independent):
+    """A diagonal normal over vectors, loc and scale (*, size), that is expanded only if it must be.
+
+    Pyro expands at every site of a plate, to the same shape too, which is a node of the gradient's
+    graph for loc and one for scale at each z_t.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(dist.Normal(loc, scale), 1)
+
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> dist.Independent:
+        if tuple(batch_shape) == self.batch_shape:
+            return self
+        return dist.Independent(self.base_dist, 1).expand(batch_shape, _instance)
+
+
 class DiagonalNormal(nn.Module):
     """An affine map from features (*, inputs) to a normal over vectors (*), event (size,).
 
@@ -222,7 +239,7 @@ class DiagonalNormal(nn.Module):
 
     def forward(self, features: Tensor) -> dist.Independent:
         loc, raw_scale = self.parameters_of(features).chunk(2, dim=-1)
-        return dist.Normal(loc, F.softplus(raw_scale) + MIN_SCALE).to_event(1)
+        return NormalVector(loc, F.softplus(raw_scale) + MIN_SCALE)
 
 
 def visible(x: Tensor, mask: Tensor | None) -> Tensor:

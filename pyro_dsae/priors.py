@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from pyro_dsae.networks import DiagonalNormal
+from pyro_dsae.networks import DiagonalNormal, NormalVector
 
 
 class Prior(nn.Module, ABC):
@@ -38,7 +38,7 @@ class StandardPrior(Prior):
     def forward(self, z_previous: Tensor, state: Any) -> tuple[dist.Distribution, Any]:
         # Zeros made from z_previous itself would count as an edge in pyro.render_model.
         zeros = torch.zeros(z_previous.shape, dtype=z_previous.dtype, device=z_previous.device)
-        return dist.Normal(zeros, zeros + 1).to_event(1), None
+        return NormalVector(zeros, zeros + 1), None
 
 
 class LSTMPrior(Prior):
@@ -50,7 +50,7 @@ class LSTMPrior(Prior):
         self.output = DiagonalNormal(hidden_dim, dynamic_dim)
 
     def forward(self, z_previous: Tensor, state: Any) -> tuple[dist.Distribution, Any]:
-        state = self.cell(z_previous.reshape(-1, z_previous.shape[-1]), state)
+        state = self.cell(z_previous.flatten(0, -2), state)
         return self.output(state[0].reshape(*z_previous.shape[:-1], -1)), state
 
 

@@ -316,6 +316,7 @@ class _Training:
         if len(self.objective.networks):
             self.trained["networks"] = self.objective.networks.to(self.device)
             self.rates["networks"], betas["networks"] = self.objective.learning_rate, NETWORK_BETAS
+        self.parameters = {name: list(of.parameters()) for name, of in self.trained.items()}
         # What changes from step to step is a tensor: a number would be a constant to a CUDA graph.
         names = (*self.trained, "static_dropout", "kl_f_weight", "kl_z_weight")
         # Fused Adam reads a float32 on a GPU; on a CPU the rate is exact.
@@ -325,13 +326,13 @@ class _Training:
             dsae.guide.static_dropout = self.now["static_dropout"]
         self.optimizers = {
             name: torch.optim.Adam(
-                module.parameters(),
+                parameters,
                 lr=self.now[name],
                 betas=betas[name],
                 fused=True,
                 capturable=self.on_gpu,
             )
-            for name, module in self.trained.items()
+            for name, parameters in self.parameters.items()
         }
         self.loss = world.wrap(self.objective)
         self.compute: Callable[..., dict[str, Tensor]] = self._compute
@@ -520,7 +521,9 @@ class _Training:
         x, mask = train.batch(own, self.device)
         # Every step draws from a stream of its own, so resuming needs no state of a generator.
         position = [self.config.seed, len(self.history), self.step]
-        torch.manual_seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
+        # torch.manual_seed asks for every kind of device that there could be.
+        seed = torch.manual_seed if self.on_gpu else torch.default_generator.manual_seed
+        seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         with self.world.whole_batch(len(chosen)):
             found = self.compute(x, mask, self.world.size / len(chosen))
         now = [found.pop("loss"), found.pop("norm"), torch.full_like(self.health[0], self.step)]
@@ -538,10 +541,8 @@ class _Training:
             optimizer.zero_grad()
         loss.backward()
         norms = {
-            f"{name}_gradient_norm": nn.utils.clip_grad_norm_(
-                module.parameters(), self.config.clip_norm
-            )
-            for name, module in self.trained.items()
+            f"{name}_gradient_norm": nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+            for name, parameters in self.parameters.items()
         }
         for optimizer in self.optimizers.values():
             optimizer.step()

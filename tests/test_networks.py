@@ -7,6 +7,7 @@ from pyro_dsae.networks import (
     BiLSTM,
     ConvDecoder,
     ConvEncoder,
+    NormalVector,
     ToFrames,
     step_lengths,
     use_bfloat16,
@@ -90,3 +91,13 @@ def test_frames_are_computed_by_corners_as_by_the_transposed_convolution():
         for frames in (layer(x), usual)
     )
     torch.testing.assert_close(ours, theirs)
+
+
+def test_a_vector_is_expanded_only_to_another_shape():
+    loc, scale = torch.randn(3, 2), torch.rand(3, 2) + 0.1
+    vector, plain = NormalVector(loc, scale), dist.Normal(loc, scale).to_event(1)
+    assert vector.expand([3]) is vector
+    wider, z = vector.expand([4, 3]), torch.randn(4, 3, 2)
+    assert wider.batch_shape == (4, 3) and wider.event_shape == (2,)
+    assert wider.rsample().shape == z.shape
+    assert torch.equal(wider.log_prob(z), plain.log_prob(z))

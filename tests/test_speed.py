@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import operator
+import os
 import sys
 
 import pytest
@@ -96,6 +98,25 @@ def test_the_page_has_every_case(benchmark, tmp_path, monkeypatch):
         step = one_pass = lambda *given, **how: lambda: torch.ones(100, 100) @ torch.ones(100, 100)
         ours = lambda peer: DSAE(ModelConfig(**TINY))  # noqa: E731
 
+    class Beside:
+        """In this process: what a test defines is not to be found in another."""
+
+        def __init__(self, make, device, memory_kept):
+            self.step = make()
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def __call__(self):
+            return self.step()
+
+        def ask(self, question):
+            return question(self.step)
+
+    monkeypatch.setattr(step, "Neighbour", Beside)
     monkeypatch.setitem(step.PEERS, "fake", Fake)
     monkeypatch.setattr(peaks, "REPEATS", 1)
     small = {"channels": (2, 2, 4, 4), "code_dim": 8, "hidden_dim": 6, "frame_shape": (3, 16, 16)}
@@ -119,12 +140,31 @@ def test_the_page_has_every_case(benchmark, tmp_path, monkeypatch):
     assert result.exit_code == 0
     found = json.loads(data.read_text())
     assert [case["T"] for case in found["cases"]] == [2, 3]
-    assert [row["batches"]["fake"] for row in found["peers"]] == [2, 2, 2]
+    assert [row["batches"]["fake"] for row in found["peers"]] == [2] * 4
     assert all(row["fraction_of_peak"]["fake"] > 0 for row in found["peers"])
     assert "fake: nowhere; as shipped: nothing; the same architecture: the same" in page.read_text()
     for case in found["cases"]:
         assert case["over_plain"]["median"] > 0 and case["fraction_of_peak"] > 0
         assert f"| `small` | {case['T']} | {case['batch']} | fp32 |" in page.read_text()
+
+
+def _make():
+    return os.getpid
+
+
+def _where(step):
+    return step(), torch.get_num_threads()
+
+
+def test_a_neighbour_is_a_process_of_its_own(benchmark):
+    """With our number of threads; what fails there is told here, and it goes on."""
+    with benchmark("neighbour").Neighbour(_make, torch.device("cpu")) as neighbour:
+        neighbour()
+        process, threads = neighbour.ask(_where)
+        assert process != os.getpid() and threads == torch.get_num_threads()
+        with pytest.raises(AttributeError, match="has no attribute 'upper'"):
+            neighbour.ask(operator.methodcaller("upper"))
+        assert neighbour.ask(_where) == (process, threads)
 
 
 @pytest.mark.parametrize("text", ["", "class DisentangledVAE: pass\nraise ValueError"])

@@ -81,7 +81,7 @@ class AnalyticELBO(TraceMeanField_ELBO):
 
     def particle(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
         """The loss from one draw; reads no value on the host."""
-        loss, kl = 0.0, kl_terms(model_trace, guide_trace)
+        loss, kl, costs = 0.0, kl_terms(model_trace, guide_trace), []
         for site in model_trace.nodes.values():
             if site["type"] == "sample" and site["is_observed"]:
                 loss = loss - site["log_prob_sum"]
@@ -92,7 +92,8 @@ class AnalyticELBO(TraceMeanField_ELBO):
             if self.free_bits:
                 free = cost.new_full(site["fn"].batch_shape, self.free_bits)
                 cost = torch.maximum(scale_and_mask(free, mask=site["mask"]).sum(), cost)
-            loss = loss + site["scale"] * cost
+            costs.append(site["scale"] * cost)
+        loss = loss + torch.stack(costs).sum()
         for name, site in guide_trace.nodes.items():  # what the guide alone draws, not our noise
             if site["type"] == "sample" and name not in model_trace and site["mask"] is not False:
                 log_q = site["fn"].log_prob(site["value"])
@@ -146,29 +147,31 @@ def kl_terms(model_trace: Trace, guide_trace: Trace) -> dict[str, Tensor]:
     sample.
     """
     alike: dict[Any, list[str]] = {}  # diagonal normals by their shapes
-    kl = {}
-    for name in _latents(model_trace):
+    kl, masks = {}, {name: guide_trace.nodes[name]["mask"] for name in _latents(model_trace)}
+    for name, mask in masks.items():
         q, p = guide_trace.nodes[name]["fn"], model_trace.nodes[name]["fn"]
         shapes = [(fn.batch_shape, fn.event_shape) for fn in (q, p)]
         if _is_diagonal_normal(q) and _is_diagonal_normal(p) and shapes[0] == shapes[1]:
-            alike.setdefault(shapes[0], []).append(name)
+            alike.setdefault((shapes[0], mask is None), []).append(name)
         else:
-            kl[name] = _kl_of(q, p, guide_trace.nodes[name]["value"])
+            cost = _kl_of(q, p, guide_trace.nodes[name]["value"])
+            kl[name] = scale_and_mask(cost, mask=mask).sum()
     # All z_t at once: one by one, they were a third of what Pyro adds to a step z_t.
-    for names in alike.values():
+    for (_, whole), names in alike.items():
         q, p = (
             _stacked([trace.nodes[name]["fn"] for name in names])
             for trace in (guide_trace, model_trace)
         )
-        kl |= dict(zip(names, kl_divergence(q, p).unbind(), strict=True))
-    return {
-        name: scale_and_mask(kl[name], mask=guide_trace.nodes[name]["mask"]).sum()
-        for name in _latents(model_trace)
-    }
+        costs = kl_divergence(q, p)
+        if whole:
+            costs = costs.reshape(len(names), -1).sum(dim=1)
+        for name, cost in zip(names, costs.unbind(), strict=True):
+            kl[name] = scale_and_mask(cost, mask=masks[name]).sum()
+    return {name: kl[name] for name in masks}
 
 
 def _is_diagonal_normal(fn: Any) -> bool:
-    return type(fn) is dist.Independent and type(fn.base_dist) is dist.Normal
+    return isinstance(fn, dist.Independent) and type(fn.base_dist) is dist.Normal
 
 
 def _stacked(normals: Sequence[dist.Independent]) -> dist.Independent:
