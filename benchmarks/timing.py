@@ -13,7 +13,7 @@ import torch
 
 from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit
 
-WARM_UP = 2  # rounds that do not count: thread pools, caches and code made at a first call
+WARM_UP = 4  # rounds that do not count: thread pools, caches, code made at a first call, new memory
 LEAST = 5  # rounds of a slow step, however little time it is given
 OURS = "ours"
 
