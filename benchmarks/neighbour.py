@@ -49,10 +49,17 @@ class Neighbour:
     def ask(self, question: Callable[[Step], Any]) -> Any:
         """The answer of ``question``, a function of a module, to the step.
 
-        Raises what ``make`` or the question raised, and EOFError where the process is gone.
+        Raises what ``make`` or the question raised, and ChildProcessError where the process is
+        gone.
         """
         self._pipe.send(question)
-        answer = self._pipe.recv()
+        try:
+            answer = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise ChildProcessError(
+                f"its process ended with {self._process.exitcode}; for want of memory, if -9"
+            ) from None
         if isinstance(answer, Exception):
             raise answer
         return answer

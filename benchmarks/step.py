@@ -8,7 +8,7 @@ neighbours. A step is the trainer's own, with its data path, checks and bookkeep
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,18 +91,18 @@ def beside(
     batch: int | None,
     budget: float,
     peaks: Mapping[str, Mapping[str, float]],
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Our steps beside those of a public implementation, in sequences a second.
 
     Args:
+        batch: sequences a step of both with the same architecture; its own if None.
         peaks: of the machine, in GFLOP/s by precision. What a step is of its own precision's peak
             bounds how many times faster the same operations could be.
     """
-    batch = batch or peer.batch_size
+    same = batch or peer.batch_size
     best = _precision("auto", device)
-    shipped = partial(peer.step, batch, device)
-    single, half = (partial(peer.one_pass, batch, device, bfloat16) for bfloat16 in (False, True))
-    rows = []
+    shipped = partial(peer.step, peer.batch_size, device)
+    single, half = (partial(peer.one_pass, same, device, bfloat16) for bfloat16 in (False, True))
     for what, precision, ours, theirs, memory_kept in (
         ("as shipped, ours `paper`", best, None, shipped, False),
         ("same architecture", "fp32", peer.ours, single, False),
@@ -111,7 +111,8 @@ def beside(
     ):
         config = TrainingConfig.preset("paper", epochs=EPOCHS, precision=precision)
         if ours is not None:
-            config = TrainingConfig(epochs=EPOCHS, precision=precision, batch_size=batch)
+            config = TrainingConfig(epochs=EPOCHS, precision=precision, batch_size=same)
+        batch = peer.batch_size if ours is None else same
         dsae = (DSAE(ModelConfig.preset("paper")) if ours is None else ours()).to(device)
         sequences = noise(dsae.config, FRAMES, 4 * config.batch_size)
         with Neighbour(theirs, device, memory_kept) as step:
@@ -123,24 +124,21 @@ def beside(
         medians = {whose: statistics.median(each) for whose, each in times.items()}
         work = {OURS: gflop(dsae, FRAMES) * config.batch_size, name: counted}
         precisions = {OURS: precision, name: "fp32" if ours is None else precision}
-        rows.append(
-            {
-                "peer": name,
-                "what": what,
-                "precision": precision,
-                "batches": batches,
-                "rounds": len(times[OURS]),
-                "sequences_per_second": {
-                    whose: batches[whose] / median for whose, median in medians.items()
-                },
-                "times_faster": {key: value * sizes for key, value in faster.items()},
-                "fraction_of_peak": {
-                    whose: work[whose] / median / peaks[precisions[whose]]["convolution"]
-                    for whose, median in medians.items()
-                },
-            }
-        )
-    return rows
+        yield {
+            "peer": name,
+            "what": what,
+            "precision": precision,
+            "batches": batches,
+            "rounds": len(times[OURS]),
+            "sequences_per_second": {
+                whose: batches[whose] / median for whose, median in medians.items()
+            },
+            "times_faster": {key: value * sizes for key, value in faster.items()},
+            "fraction_of_peak": {
+                whose: work[whose] / median / peaks[precisions[whose]]["convolution"]
+                for whose, median in medians.items()
+            },
+        }
 
 
 def gflop(dsae: DSAE, steps: int) -> float:
@@ -342,7 +340,7 @@ def _peer(
     metavar="NAME=DIR",
     help=f"Public code to compare with, checked out in DIR: {', '.join(PEERS)}.",
 )
-@click.option("--peer-batch", type=int, help="Sequences a step of theirs; their own if not.")
+@click.option("--peer-batch", type=int, help="Sequences a step with the same architecture.")
 @device_option
 def main(
     page_file: Path,
@@ -377,9 +375,15 @@ def main(
         results["cases"].append({"preset": preset, **found})
         click.echo(f"{preset}, T = {steps}: {_ratio(found['over_plain'])} of plain", err=True)
     results["z_step"] = [z_step(guide, device, seconds) for guide in ("factorized", "full")]
-    for name, peer in peers.items():
-        results["peers"] += beside(name, peer, device, peer_batch, seconds, results["peaks"])
     write_whole(data_file, json.dumps(results, indent=2).encode())
+    for name, peer in peers.items():
+        try:
+            for row in beside(name, peer, device, peer_batch, seconds, results["peaks"]):
+                results["peers"].append(row)
+                click.echo(f"{name}, {row['what']}: {_ratio(row['times_faster'])} times", err=True)
+                write_whole(data_file, json.dumps(results, indent=2).encode())
+        except ChildProcessError as error:
+            raise click.ClickException(f"{name}: {error}; {data_file} has the rest") from None
     write_whole(page_file, page(results).encode())
     click.echo(page_file)
 

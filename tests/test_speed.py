@@ -156,6 +156,10 @@ def _where(step):
     return step(), torch.get_num_threads()
 
 
+def _leave(step):
+    os._exit(3)
+
+
 def test_a_neighbour_is_a_process_of_its_own(benchmark):
     """With our number of threads; what fails there is told here, and it goes on."""
     with benchmark("neighbour").Neighbour(_make, torch.device("cpu")) as neighbour:
@@ -165,6 +169,8 @@ def test_a_neighbour_is_a_process_of_its_own(benchmark):
         with pytest.raises(AttributeError, match="has no attribute 'upper'"):
             neighbour.ask(operator.methodcaller("upper"))
         assert neighbour.ask(_where) == (process, threads)
+        with pytest.raises(ChildProcessError, match="ended with 3"):
+            neighbour.ask(_leave)
 
 
 @pytest.mark.parametrize("text", ["", "class DisentangledVAE: pass\nraise ValueError"])
