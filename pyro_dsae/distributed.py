@@ -57,8 +57,9 @@ class World:
         """A module with the same loss, whose gradients are the mean over the processes."""
         if self.size == 1:
             return loss
-        # Batch norm's statistics are those of the whole batch, hence equal already.
-        return DistributedDataParallel(loss, broadcast_buffers=False)
+        # Batch norm's statistics are those of the whole batch, hence equal already. Gradients lie
+        # where they travel from, and are not copied.
+        return DistributedDataParallel(loss, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def whole_batch(self, sequences: int) -> Any:
         """A context in which a share of a batch of so many sequences is computed as the batch is.
