@@ -1,7 +1,7 @@
 """What several processes of one thread each gain over one, and that their losses are the same.
 
-    dsae prepare toy-sprites some.h5 --characters 60
-    python benchmarks/processes.py some.h5 docs/processes.md
+    dsae prepare toy-sprites more.h5 --characters 400
+    python benchmarks/processes.py more.h5 docs/processes.md -- --preset small --batch-size 64
 
 Trainings by one process and by several take turns, with the options that follow ``--``. A ratio is
 of neighbours, of the sequences a second in the epochs after the first, which warms up. The cores
