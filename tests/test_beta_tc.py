@@ -93,6 +93,22 @@ def test_the_three_terms_add_up_to_the_kl_at_the_samples(sampling, masked, frame
 
 
 @pytest.mark.parametrize("sampling", SAMPLING)
+def test_the_loss_is_the_bound_and_the_total_correlations_by_their_weights(sampling, frames):
+    dsae, losses = tiny_model(prior="lstm"), {}
+    for weights in ((0.0, 0.0), (0.7, 1.6)):
+        options = dict(zip(("tc_f", "tc_z"), weights, strict=True))
+        objective = objective_of("beta-tc", dsae, sampling=sampling, **options)
+        with FixedNoise(standard_noise(4)):
+            losses[weights] = objective(frames, None, 1.0, 1.0).item()
+    parts = objective.parts
+    bound = parts["reconstruction"] - parts["kl_f"] - parts["kl_z"]
+    correlations = 0.7 * parts["tc_f"] + 1.6 * parts["tc_z"]
+    assert abs(correlations) > 1e-3
+    assert losses[0.0, 0.0] == pytest.approx(-bound.item(), rel=1e-9)
+    assert losses[0.7, 1.6] == pytest.approx((correlations - bound).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("sampling", SAMPLING)
 def test_steps_that_no_sequence_of_a_batch_has_add_nothing(sampling, frames):
     mask = torch.arange(6) < torch.tensor([[4], [4], [3], [2]])
     objective = objective_of("beta-tc", tiny_model(), sampling=sampling)
