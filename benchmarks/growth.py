@@ -21,7 +21,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from pages import command
+from pages import command, commit, machine, table
 from pyro_dsae import DSAE, ModelConfig, Sequences, TrainingConfig, fit
 from pyro_dsae.checkpoint import write_whole
 from pyro_dsae.cli.options import device_option
@@ -147,25 +147,24 @@ def main(
             found[axis].append((value, seconds))
             frames = 1e6 * seconds / (size.batch * size.steps)
             cells = [AXES[axis], f"{value:,}", f"{1e3 * seconds:.1f}", f"{frames:.0f}"]
-            rows.append(f"| {' | '.join([*cells, f'{memory(device):.2f}'])} |")
-            click.echo(rows[-1], err=True)
+            rows.append([*cells, f"{memory(device):.2f}"])
+            click.echo(", ".join(rows[-1]), err=True)
     plot(picture, found)
+    on = machine(device)
     start = ", ".join(f"{AXES[name]} {value:,}" for name, value in vars(Size()).items())
     lines = [
         "# Cost as data grow",
         "",
-        f"The preset `{preset}` on {device.type}, {torch.get_num_threads()} threads; each axis",
-        f"from {start}. The median of {count} steps. Memory is the most used so far, by this",
-        "process or on the GPU, in the order of the rows.",
+        f"The preset `{preset}`; each axis from {start}.",
+        f"The median of {count} steps. Memory is the most used so far, by this process or on the",
+        "GPU, in the order of the rows.",
         "",
-        "| axis | value | ms a step | µs a frame | GB |",
-        "|---|---|---|---|---|",
-        *rows,
-        "",
-        f"* command: `{command()}`",
-        f"* torch {torch.__version__}",
+        *table(["axis", "value", "ms a step", "µs a frame", "GB"], rows),
         "",
         f"![]({picture.name})",
+        "",
+        f"* {on['device']}, {on['threads']} threads, torch {torch.__version__}",
+        f"* commit {commit()}, command: `{command()}`",
         "",
     ]
     write_whole(page, "\n".join(lines).encode())
