@@ -4,8 +4,8 @@
 
 Random frames are made when they are read, as frames in a file are, so N is not bounded by a disk.
 Steps are those of the package's trainer, the data path and bookkeeping included; held-out sequences
-and checkpoints are not. Where the work is proportional to the axis, a line in the picture has the
-slope of the dotted one.
+and checkpoints are not. The dotted lines of the picture are proportional to the axis, and constant
+for N.
 """
 
 import dataclasses
@@ -97,15 +97,18 @@ def memory(device: torch.device) -> float:
 
 
 def plot(path: Path, found: dict[str, list[tuple[int, float]]]) -> None:
-    """A panel an axis: seconds a step over the size, and a dotted line that is proportional."""
-    figure, panels = plt.subplots(1, len(found), figsize=(3 * len(found), 3), squeeze=False)
+    """A panel an axis: seconds a step over the size, and a dotted line as it should grow."""
+    figure, panels = plt.subplots(
+        1, len(found), figsize=(3 * len(found), 3), sharey=True, squeeze=False
+    )
     for panel, (axis, points) in zip(panels[0], found.items(), strict=True):
         sizes, seconds = (np.array(values) for values in zip(*points, strict=True))
         panel.loglog(sizes, seconds, "o-")
-        if axis != "sequences":
-            power = 2 if axis == "frame" else 1  # pixels
-            panel.loglog(sizes, seconds[-1] * (sizes / sizes[-1]) ** power, ":", color="grey")
+        power = {"sequences": 0, "frame": 2}.get(axis, 1)  # a frame has as many pixels
+        panel.loglog(sizes, seconds[-1] * (sizes / sizes[-1]) ** power, ":", color="grey")
         panel.set_xlabel(AXES[axis])
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="small")
+        panel.minorticks_off()
     panels[0][0].set_ylabel("seconds a step")
     figure.tight_layout()
     figure.savefig(path)
