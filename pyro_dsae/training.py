@@ -521,8 +521,9 @@ class _Training:
         x, mask = train.batch(own, self.device)
         # Every step draws from a stream of its own, so resuming needs no state of a generator.
         position = [self.config.seed, len(self.history), self.step]
-        # torch.manual_seed asks for every kind of device that there could be.
-        seed = torch.manual_seed if self.on_gpu else torch.default_generator.manual_seed
+        # torch.manual_seed asks for every kind of device that there could be, at each step.
+        alone = self.device.type == "cpu"
+        seed = torch.default_generator.manual_seed if alone else torch.manual_seed
         seed(int(np.random.SeedSequence(position).generate_state(1)[0]))
         with self.world.whole_batch(len(chosen)):
             found = self.compute(x, mask, self.world.size / len(chosen))
