@@ -2,8 +2,8 @@
 
     python benchmarks/step.py docs/speed.md speed.json --threads 2 --peer c-dsvae=DIR
 
-What is compared takes turns in one process, and a figure is the median of the ratios of
-neighbours. A step is the trainer's own, with its data path, checks and bookkeeping.
+What is compared takes turns, and a figure is the median of the ratios of neighbours. A step is the
+trainer's own, with its data path, checks and bookkeeping.
 """
 
 import json
@@ -165,10 +165,10 @@ def page(results: dict[str, Any]) -> str:
         [
             "# Speed",
             "",
-            "Steps that are compared take turns in one process; a ratio is the median of those of",
-            "neighbours, with its quartiles. A step is the trainer's own, data path and checks",
-            "included, on the whole recipe of a preset. Operations are counted in convolutions and",
-            "matrix products; the peak is the best convolution of this machine by itself, in the",
+            "Steps that are compared take turns; a ratio is the median of those of neighbours,",
+            "with its quartiles. A step is the trainer's own, data path and checks included, on",
+            "the whole recipe of a preset. Operations are counted in convolutions and matrix",
+            "products; the peak is the best convolution of this machine by itself, in the",
             "precision of the step.",
             "",
             *table(
