@@ -49,7 +49,13 @@ TABLES = (
     ),
     Table("What leaks: probes on drawn codes", LEAKAGE),
     Table("The bound, in nats a sequence", BOUND),
-    Table("Speed", (Column("sequences a second", TRAINING, at("sequences_per_second"), ".0f"),)),
+    Table(
+        "Speed",
+        (
+            Column("sequences a second", TRAINING, at("sequences_per_second"), ".0f"),
+            Column("a step, ms", TRAINING, at("step_ms"), ".0f"),
+        ),
+    ),
 )
 
 

@@ -24,7 +24,7 @@ import torch
 
 import results
 from design import TRAINING, Cell, Study
-from pages import commit
+from pages import commit, machine
 from plan import Plan
 from pyro_dsae import CheckpointError, ConfigError, ModelConfig, TrainingConfig
 from pyro_dsae.checkpoint import write_whole
@@ -104,7 +104,11 @@ class Run:
         metrics = read_metrics(self.folder)
         speed = median(epoch["sequences_per_second"] for epoch in metrics)
         seconds = RunFolder(self.folder, self.settings).restore()["seconds"]
-        training = {"sequences_per_second": speed, "minutes": seconds / 60}
+        training = {
+            "sequences_per_second": speed,
+            "step_ms": 1000 * self.settings["training"]["batch_size"] / speed,
+            "minutes": seconds / 60,
+        }
         sequences, figures = self.measured(study, part)
         sections = {TRAINING: training, **figures}
         data = {key: self.settings["data"][key] for key in ("name", "content_sha256")}
@@ -216,9 +220,10 @@ def _runs(study: Study, plan: Plan, seed: int) -> list[Run]:
 
 
 def _how(plan: Plan) -> str:
+    device = machine(plan.device)["device"]
     return (
-        f"commit {commit()}, torch {torch.__version__}, on {plan.device}, {plan.jobs} side by side "
-        f"with {THREADS} thread each"
+        f"commit {commit()}, torch {torch.__version__}, on {device}, {plan.jobs} side by side with "
+        f"{THREADS} thread each"
     )
 
 

@@ -167,7 +167,7 @@ def test_the_spread_is_that_of_a_sample(benchmark):
 
 
 def test_every_cell_is_trained_with_every_seed_and_the_page_adds_up(
-    carry_out, started, tmp_path, data
+    benchmark, carry_out, started, tmp_path, data
 ):
     folder = tmp_path / "runs"
     page = carry_out(folder)
@@ -191,9 +191,10 @@ def test_every_cell_is_trained_with_every_seed_and_the_page_adds_up(
     )
     for fact in ("`python benchmarks/two_cells.py runs page.md`", "1 epochs; seeds 0 to 1"):
         assert fact in page
+    processor = benchmark("pages").machine(torch.device("cpu"))["device"]
     for done in DONE:
-        assert re.search(rf"{done}: commit \S+, torch {re.escape(torch.__version__)}, on cpu", page)
-    assert "2 side by side with 1 thread each" in page
+        made = rf"{done}: commit \S+, torch {re.escape(torch.__version__)}, on (.+), 2 side by side"
+        assert re.search(made + " with 1 thread each", page)[1] == processor
 
     (tmp_path / "notes.md").write_text("## What it means\n\nNothing.\n")
     again = carry_out(folder, notes=tmp_path / "notes.md")
@@ -519,8 +520,11 @@ def test_the_study_of_objectives_trains_each_by_its_defaults(known, benchmark, d
         view = objective.defaults.get("model", {}).get("dynamic_view", "none")
         assert (made["model"]["dynamic_view"], made["model"]["static_dropout"]) == (view, 0)
     assert load(tmp_path / "runs" / "avb" / "seed-0").config.noise_dim == 16
-    speeds = re.findall(r"^\| `[a-z-]+` \| 1 \| 1 \| ([0-9]+) \|$", page, re.MULTILINE)
-    assert len(speeds) == 1 + len(OBJECTIVES) and all(map(int, speeds))
+    speeds = [run["figures"]["Speed"] for run in json.loads((tmp_path / "page.json").read_text())]
+    assert len(speeds) == 1 + len(OBJECTIVES)
+    for speed in speeds:
+        per_step = speed["sequences a second"] * speed["a step, ms"] / 1000
+        assert per_step == pytest.approx(made["training"]["batch_size"])
 
 
 def test_the_study_of_what_keeps_the_codes_apart_has_nats_and_a_picture(
