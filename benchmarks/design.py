@@ -70,6 +70,8 @@ class Table:
         beside: rows that are no runs of the study: a name, and a text for each column.
         about: what stands below, in words.
         cells: names of those it shows; None for all.
+        against: a cell whose figures, of the same seed, are taken from those of every other; None
+            for the figures themselves.
     """
 
     title: str
@@ -77,6 +79,7 @@ class Table:
     beside: Mapping[str, Sequence[str]] = field(default_factory=dict)
     about: str = ""
     cells: Sequence[str] | None = None
+    against: str | None = None
 
     def shows(self, cell: Cell) -> bool:
         return self.cells is None or cell.name in self.cells

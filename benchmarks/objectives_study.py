@@ -33,7 +33,15 @@ SAMPLES = tuple(
         ("sharpness", "sharpness", ".3f"),
     )
 )
+ADDED = ("accuracy, %", "distance of samples", "distance of fixed motion", "swap ratio")
 TABLES = (
+    Table(
+        "What each adds to the bound",
+        [column for column in (*INCEPTION, *SAMPLES, *EXACT) if column.head in ADDED],
+        about="The judge's accuracy for the motion where f is drawn, in points of 100 %, is the "
+        "better the higher, the distances of samples and the ratio of swaps the lower.",
+        against="elbo",
+    ),
     Table("Swaps", (*EXACT, *JUDGED_SWAPS)),
     Table(
         "The motion of sequences whose f is drawn",

@@ -1,5 +1,6 @@
 """What the pages of results share: tables, mean and sd, and how they were made."""
 
+import math
 import os
 import platform
 import shlex
@@ -25,6 +26,14 @@ def mean_and_sd(values: Sequence[float], digits: str) -> str:
     """Mean ± sample standard deviation (of n - 1), each in the format ``digits``; one has no sd."""
     mean = f"{statistics.fmean(values):{digits}}"
     return f"{mean} ± {statistics.stdev(values):{digits}}" if len(values) > 1 else mean
+
+
+def mean_and_se(differences: Sequence[float], digits: str) -> str:
+    """Mean ± its standard error, the sample standard deviation over sqrt(n); signed, likewise."""
+    mean = f"{statistics.fmean(differences):+{digits}}"
+    if len(differences) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(differences) / math.sqrt(len(differences)):{digits}}"
 
 
 def command() -> str:

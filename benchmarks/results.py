@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from design import Cell, Study, Table
-from pages import command, mean_and_sd, table
+from pages import command, mean_and_sd, mean_and_se, table
 from plan import Plan
 from pyro_dsae.checkpoint import write_whole
 
@@ -80,10 +80,19 @@ def _page(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[
         "",
     ]
     for shown in study.tables:
-        rows = [_row(cell, shown, results) for cell in study.cells if shown.shows(cell)]
+        rows = [
+            _row(cell, shown, results)
+            for cell in study.cells
+            if shown.shows(cell) and cell.name != shown.against
+        ]
         rows += [[name, NONE, NONE, *cells] for name, cells in shown.beside.items()]
         heads = ["cell", "n", "epochs", *(column.head for column in shown.columns)]
         lines += [f"## {shown.title}", "", *table(heads, rows), ""]
+        if shown.against:
+            lines += [
+                f"Less the figure of `{shown.against}` of the same seed: mean ± standard error.",
+                "",
+            ]
         lines += [shown.about, ""] if shown.about else []
     unit, budget = plan.budget
     made = [
@@ -109,12 +118,19 @@ def _page(results: Sequence[Result], study: Study, plan: Plan, failed: Sequence[
 
 
 def _row(cell: Cell, shown: Table, results: Sequence[Result]) -> list[str]:
-    mine = [result for result in results if result.cell == cell.name]
-    cells = []
+    mine, base = (
+        {of.seed: of.figures[shown.title] for of in results if of.cell == name}
+        for name in (cell.name, shown.against)
+    )
+    epochs = ", ".join(str(result.epochs) for result in results if result.cell == cell.name)
+    spread, cells = mean_and_se if shown.against else mean_and_sd, []
     for column in shown.columns:
-        figures = [result.figures[shown.title][column.head] for result in mine]
-        values = [value for value in figures if value is not None]
+        values = []
+        for seed, figures in mine.items():
+            figure = figures[column.head]
+            other = base.get(seed, {}).get(column.head) if shown.against else 0.0
+            if figure is not None and other is not None:
+                values.append(figure - other)
         fewer = f" (n = {len(values)})" if len(values) < len(mine) else ""
-        cells.append(mean_and_sd(values, column.digits) + fewer if values else NONE)
-    epochs = ", ".join(str(result.epochs) for result in mine)
+        cells.append(spread(values, column.digits) + fewer if values else NONE)
     return [f"`{cell.name}`", str(len(mine)), epochs or NONE, *cells]

@@ -163,7 +163,37 @@ def test_the_spread_is_that_of_a_sample(benchmark):
     pages = benchmark("pages")
     assert pages.mean_and_sd([1.0, 2.0, 4.0], ".3f") == "2.333 ± 1.528"  # sqrt(7 / 3)
     assert pages.mean_and_sd([2.0], ".1f") == "2.0"
+    assert pages.mean_and_se([1.0, 2.0, 4.0], ".3f") == "+2.333 ± 0.882"  # sqrt(7 / 9)
+    assert pages.mean_and_se([-2.0], ".1f") == "-2.0"
     assert pages.table(["H(y|x)"], [["1"]]) == [r"| H(y\|x) |", "| --- |", "| 1 |"]
+
+
+def test_a_table_against_a_cell_is_of_differences_seed_by_seed(benchmark, tmp_path, monkeypatch):
+    design, columns, results = (benchmark(name) for name in ("design", "columns", "results"))
+    shown = [columns.Column(name, "bound", columns.at(name), ".1f") for name in ("a", "b")]
+    cells = [design.Cell(name, tmp_path / "a.h5") for name in ("base", "other")]
+    study = design.Study("", "", cells, [design.Table("", shown, against="base")])
+    figures = {
+        ("base", 0): {"a": 10.0, "b": 5.0},
+        ("base", 1): {"a": 20.0, "b": None},
+        ("other", 0): {"a": 11.0, "b": 3.0},
+        ("other", 1): {"a": 23.0, "b": 4.0},
+        ("other", 2): {"a": 90.0, "b": 90.0},  # of no base
+    }
+    made = [
+        results.Result(
+            *(cell, seed, "test", {}, {"name": "a", "content_sha256": "", "sequences": 1}, 1, ""),
+            *([], [], None, {"": of}),
+        )
+        for (cell, seed), of in figures.items()
+    ]
+    monkeypatch.setattr("sys.argv", ["study.py"])
+    plan = SimpleNamespace(out=tmp_path / "page.md", single=tmp_path / "page.json", notes=None)
+    plan.part, plan.seeds, plan.budget = "test", 3, ("epochs", 1)
+    results.write(made, [], study, plan, [])
+    found = rows(plan.out.read_text())
+    assert "base" not in found
+    assert found["other"] == ["3", "1, 1, 1", "+2.0 ± 1.0 (n = 2)", "-2.0 (n = 1)"]
 
 
 def test_every_cell_is_trained_with_every_seed_and_the_page_adds_up(
