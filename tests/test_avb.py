@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from pyro.distributions import Normal
 from torch import nn
-from torch.distributions import MultivariateNormal, Normal, kl_divergence
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from conftest import objective_of, tiny_model
 from linear_gaussian import AffineNormal
@@ -12,10 +13,11 @@ from pyro_dsae.guides import Guide
 from pyro_dsae.objectives.avb import context, moments
 
 NOISE, STEPS, FRAME = 2, 2, (1, 16, 16)
+PAST = 1.5  # z_t is so many times z_{t-1}, and what the codes and the noise say
 
 
 class NoisyGuide(Guide):
-    """f and each z_t affine in the codes and the noise, so that both together are one normal."""
+    """f and each z_t affine in codes, noise and z_{t-1}, so that all together are one normal."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.Flatten(-3), nn.Linear(256, 2)), 2 + NOISE, 1, 1, 1)
@@ -28,7 +30,8 @@ class NoisyGuide(Guide):
         return codes
 
     def step(self, feature, z_previous, state):
-        return self.dynamic(feature), None
+        q = self.dynamic(feature)
+        return Normal(q.mean + PAST * z_previous, q.stddev).to_event(1), None
 
 
 def noisy_model():
@@ -65,7 +68,11 @@ def posterior(dsae, x):
         ]
     )  # of all noise
     scales = torch.stack([head.log_scale.exp()[0] for head in heads])
-    return MultivariateNormal(loc, mixing @ mixing.T + torch.diag(scales**2))
+    past = torch.eye(1 + STEPS).double()  # of each code, what all say alone
+    for t in range(2, 1 + STEPS):
+        past[t] += PAST * past[t - 1]
+    covariance = past @ (mixing @ mixing.T + torch.diag(scales**2)) @ past.T
+    return MultivariateNormal(loc @ past.T, covariance)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +100,9 @@ def test_the_ratio_is_the_exact_log_ratio_of_gaussians(trained):
     with torch.no_grad():
         exact = posterior(dsae, x)
         reading = dsae.guide.read(x, None)
-        r = [Normal(*each) for each in moments(dsae.guide, reading)]
         codes = exact.sample()
         f, z = codes[:, :1], codes[:, 1:].unsqueeze(-1)
+        r = [Normal(*each) for each in moments(dsae.guide, reading, f, z)]
         log_r_f = r[0].log_prob(f).sum(dim=-1)
         log_r = log_r_f + r[1].log_prob(z).sum(dim=(1, 2))
         alone = Normal(exact.loc[:, 0], exact.variance[:, 0].sqrt())
@@ -143,18 +150,23 @@ def test_the_pairs_are_seen_with_what_each_is_inferred_from(frames):
     torch.testing.assert_close(of_f, torch.stack(means))
 
 
-def test_moments_are_those_of_the_mixture_and_of_x_alone():
+def test_moments_are_those_of_the_mixture_at_the_past_that_is_given():
     dsae = noisy_model()
     x = torch.rand(3, STEPS, *FRAME).double()
     reading = dsae.guide.read(x, None)
     exact = posterior(dsae, x)
-    (f_mean, f_scale), (z_mean, z_scale) = moments(dsae.guide, reading, draws=4000)
-    means = torch.cat([f_mean, z_mean.flatten(1)], dim=1)
-    variances = torch.cat([f_scale, z_scale.flatten(1)], dim=1).square()
-    assert torch.allclose(means, exact.loc, atol=1e-9)  # the draws are antithetic
-    assert torch.allclose(variances, exact.variance, rtol=0.1)
-    again = moments(dsae.guide, reading), moments(dsae.guide, dsae.guide.read(x[:1], None))
-    assert torch.allclose(again[0][1][1][:1], again[1][1][1])
+    f, z = torch.randn(3, 1).double(), 100 * torch.randn(3, STEPS, 1).double()
+    (f_mean, f_scale), (z_mean, z_scale) = moments(dsae.guide, reading, f, z, draws=4000)
+    assert torch.allclose(f_mean, exact.loc[:, :1], atol=1e-9)  # the draws are antithetic
+    assert torch.allclose(f_scale.square(), exact.variance[:, :1], rtol=0.1)
+    # The first step has no past. Of the second one the past is a shift; it adds no deviation.
+    first, second = exact.loc[:, 1], exact.loc[:, 2] - PAST * exact.loc[:, 1]
+    assert torch.allclose(z_mean[:, 0, 0], first, atol=1e-9)
+    assert torch.allclose(z_mean[:, 1, 0], second + PAST * z[:, 0, 0], atol=1e-9)
+    assert torch.allclose(z_scale[:, 0, 0].square(), exact.variance[:, 1], rtol=0.1)
+    assert torch.allclose(z_scale[:, 1], z_scale[:, 0], rtol=0.1)
+    one = moments(dsae.guide, dsae.guide.read(x[:1], None), f[:1], z[:1], draws=4000)
+    assert torch.allclose(one[1][1], z_scale[:1])  # whoever else is in the batch
 
 
 @pytest.mark.parametrize("guide", ["full", "factorized", "framewise"])

@@ -1,14 +1,17 @@
 """Adversarial variational Bayes: a posterior of any shape, its density ratio by a discriminator.
 
 Mescheder, Nowozin & Geiger (2017), algorithm 1 with adaptive contrast. The guide gets
-noise as an input, so q(f, z_1:T | x) can be drawn from but has no density. With r(f, z | x) a
-normal of q's means and variances, for any r
+noise as an input, so q(f, z_1:T | x) can be drawn from but has no density. With r(f, z | x) the
+product of normals r(f | x) and r(z_t | z_<t, f, x), of the means and variances that q's factors
+have over the noise, for any r
 
     KL(q(f | x) || p(f)) = E_q [T_f + log r(f | x) - log p(f)],    T_f = log q(f | x) / r(f | x)
 
 and the same of f with z_1:T, where the logits T of a discriminator between draws from q and from r
-estimate the ratio. It is near 0 the nearer q is to r, so that there is little to estimate. By the
-chain rule KL_z is the one of both less the one of f. The loss is
+estimate the ratio. It is near 0 the nearer q is to r, so that there is little to estimate. So r
+has to know z_<t: beside an r of x alone a guide that carries z_1 from step to step, larger every
+time, is told from it at once, and no logit grows as fast as the ratio. KL_z was then estimated at
+-3,700 nats a sequence. By the chain rule KL_z is the one of both less the one of f. The loss is
 
     L = -E_q log p(x | f, z) + beta_f KL_f + beta_z KL_z.
 
@@ -87,7 +90,7 @@ class AVB(Objective):
         reading = dsae.guide.read(x, mask)
         lengths = reading.lengths
         f, z = dsae.guide.walk(reading, lambda _, q: q.rsample())
-        contrast = moments(dsae.guide, reading)
+        contrast = moments(dsae.guide, reading, f, z)
         seen, summary = context(reading)
 
         data = {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
@@ -132,22 +135,28 @@ Moments = tuple[Tensor, Tensor]  # means and standard deviations
 
 
 @torch.no_grad()
-def moments(guide: Guide, reading: Reading, draws: int = DRAWS) -> tuple[Moments, Moments]:
-    """Means and deviations of q over the noise, of f (B, static_dim) and z (B, T, dynamic_dim).
+def moments(
+    guide: Guide, reading: Reading, f: Tensor, z: Tensor, draws: int = DRAWS
+) -> tuple[Moments, Moments]:
+    """Means and deviations over the noise of q(f | x), (B, static_dim), and of every
+    q(z_t | z_<t, f, x), (B, T, dynamic_dim), at the f and the z_<t that are given.
 
-    By the law of total variance over an even number of ``draws`` of the noise and of z_<t, the same
-    for all sequences and at every call: r is a function of x alone, or the logits would be those of
-    an average over r, and too near 0.
+    By the law of total variance over an even number of ``draws`` of the noise, the same for all
+    sequences and at every call: r is a function of x and z_<t alone, or the logits would be those
+    of an average over r, and too near 0. No gradient is taken through it, nor needed: with exact
+    logits E_q [T + log r] does not depend on r.
     """
     fixed = torch.Generator(reading.codes.device).manual_seed(0)
+    given = {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
     found: dict[str, dist.Normal] = {}
 
-    def draw(name: str, q: dist.Independent) -> Tensor:
+    def draw(name: str, q: dist.Independent) -> Tensor:  # (draws, B, *)
+        if name in given:
+            found[name] = q.base_dist
+            return given[name].expand(draws, *given[name].shape)
         shape = (draws // 2, 1, *q.event_shape)
         half = torch.randn(shape, generator=fixed, dtype=q.mean.dtype, device=q.mean.device)
-        if name != "noise":
-            found[name] = q.base_dist
-        return q.mean + q.stddev * torch.cat([half, -half])  # (draws, B, *)
+        return torch.cat([half, -half]).expand(draws, *q.mean.shape)
 
     guide.walk(reading, draw)
     means, scales = {}, {}
