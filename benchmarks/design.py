@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from columns import Column
+from pyro_dsae.evaluation.judge_scores import REPEATS
 
 TRAINING = "training"  # the section of what a run's own metrics say
 PLAIN: dict[str, dict[str, Any]] = {  # what turns the preset `small` into the bound as it is
@@ -94,12 +95,14 @@ class Study:
         about: what it shows, in words.
         cells: names differ.
         tables: what they show is measured, and nothing else.
+        repeats: draws from the priors that the judge's figures are averaged over.
     """
 
     title: str
     about: str
     cells: Sequence[Cell]
     tables: Sequence[Table]
+    repeats: int = REPEATS
 
     def columns(self, cell: Cell) -> list[Column]:
         """Those of the tables that show a cell."""

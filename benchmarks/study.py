@@ -276,6 +276,6 @@ def _evaluation(run: Run, study: Study, plan: Plan, judges: Mapping[Path, str]) 
     arguments = ["evaluate", str(run.folder), "--data", str(run.cell.data), "--part", plan.part]
     arguments += ["--only", ",".join(missing), "--device", str(plan.device)]
     if any(section in JUDGED for section in missing):
-        arguments += ["--judge", str(run.cell.judge)]
+        arguments += ["--judge", str(run.cell.judge), "--repeats", str(study.repeats)]
     note = partial(run.note, "evaluated", _how(plan))
     return Job(f"{run.name} evaluated", arguments, run.log, note)

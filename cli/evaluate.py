@@ -22,7 +22,7 @@ from pyro_dsae.evaluation import UnmeasurableError, report
 from pyro_dsae.evaluation.bound import bound_scores
 from pyro_dsae.evaluation.exact import exact_scores
 from pyro_dsae.evaluation.judge import Judge, check_accuracy, check_frames, fused, load_judge
-from pyro_dsae.evaluation.judge_scores import judge_scores
+from pyro_dsae.evaluation.judge_scores import REPEATS, judge_scores
 from pyro_dsae.evaluation.retrieval import retrieval
 from pyro_dsae.evaluation.sample_quality import sample_quality
 from pyro_dsae.evaluation.verification import verification
@@ -134,10 +134,12 @@ def _bound(opened: options.Run, seed: int) -> dict[str, Any]:
 Labels = tuple[np.ndarray, np.ndarray]  # of the judge's static and dynamic factors
 
 
-def _judged(judge: Judge, labels: Labels, opened: options.Run, seed: int) -> dict[str, Any]:
+def _judged(
+    judge: Judge, labels: Labels, opened: options.Run, seed: int, repeats: int
+) -> dict[str, Any]:
     """What a judge sees in generated sequences."""
     subject = opened.dsae, judge, opened.sequences, opened.codes
-    return asdict(judge_scores(*subject, *labels, seed=seed))
+    return asdict(judge_scores(*subject, *labels, repeats, seed))
 
 
 def _samples(judge: Judge, labels: Labels, opened: options.Run, seed: int) -> dict[str, Any]:
@@ -169,7 +171,7 @@ SECTIONS: dict[str, Callable[[options.Run, int], dict[str, Any]]] = {
     "codes": _codes,
     "bound": _bound,
 }
-JUDGED: dict[str, Callable[[Judge, Labels, options.Run, int], dict[str, Any]]] = {
+JUDGED: dict[str, Callable[..., dict[str, Any]]] = {
     "judge": _judged,
     "samples": _samples,
 }
@@ -201,6 +203,13 @@ def _chosen(only: str | None, judge: str | None) -> list[str]:
     metavar="NAMES",
     help=f"Some of {','.join([*SECTIONS, *JUDGED])}, with commas; all if not.",
 )
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=REPEATS,
+    show_default=True,
+    help="Draws from the priors that the judge's figures are averaged over.",
+)
 @options.seed_option("the pairs, the draws and the probes")
 @options.device_option
 @options.json_option
@@ -210,6 +219,7 @@ def evaluate(
     part: str,
     judge: str | None,
     only: str | None,
+    repeats: int,
     seed: int,
     device: torch.device,
     as_json: bool,
@@ -237,6 +247,7 @@ def evaluate(
             loaded.config.targets(*labels)
             judge_used = {"sha256": report.sha256(judge), "accuracy": loaded.accuracy}
             measures |= {name: partial(of, loaded, labels) for name, of in JUDGED.items()}
+            measures["judge"] = partial(measures["judge"], repeats=repeats)
         found = {
             "run": options.title(run),
             "weights_sha256": report.weights_sha256(run),
@@ -258,6 +269,8 @@ def evaluate(
                 judged, by = [], {}
                 if name in JUDGED:
                     judged, by = ["--judge", judge], {"judge": judge_used}
+                if name == "judge":
+                    judged += ["--repeats", str(repeats)]
                 start = time.perf_counter()
                 figures = measured(measures[name], opened, seed)
                 seconds = time.perf_counter() - start

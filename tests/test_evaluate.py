@@ -135,12 +135,14 @@ def test_a_judge_adds_its_sections(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr("pyro_dsae.evaluation.judge.REQUIRED", 0.0)
     judge = untrained_judge(data, tmp_path / "judge", 1.0)
     answer(run, "--only", "similarity")
-    found = answer(run, "--only", "judge,samples", "--judge", judge)["sections"]
+    call = run, "--only", "judge,samples", "--judge", judge, "--repeats", 2
+    found = answer(*call)["sections"]
     assert list(found) == ["similarity", "judge", "samples"]
     assert found["samples"]["figures"]["sequences"] == TEST
     assert found["samples"]["command"].endswith(f"--judge {judge} --only samples")
     assert found["judge"]["figures"]["sequences"] == TEST
-    assert found["judge"]["command"].endswith(f"--judge {judge} --only judge")
+    assert found["judge"]["figures"]["repeats"] == 2
+    assert found["judge"]["command"].endswith(f"--judge {judge} --repeats 2 --only judge")
     used = found["samples"]["judge"]
     assert used["sha256"] == sha256(judge.read_bytes()).hexdigest()
     assert set(used["accuracy"].values()) == {1.0} and "judge" not in found["similarity"]

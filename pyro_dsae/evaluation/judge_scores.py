@@ -28,6 +28,8 @@ from pyro_dsae.evaluation.judge import MOTION, Judge, check_accuracy, check_fram
 from pyro_dsae.model import DSAE
 from pyro_dsae.sequences import Sequences, length_mask
 
+REPEATS = 5  # draws from the priors that figures are averaged over
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -107,7 +109,7 @@ def judge_scores(
     codes: Codes,
     static: np.ndarray,
     dynamic: np.ndarray,
-    repeats: int = 5,
+    repeats: int = REPEATS,
     seed: int = 0,
 ) -> JudgeScores:
     """Judge what ``dsae`` makes of all sequences, whose codes are posterior means.
