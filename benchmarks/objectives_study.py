@@ -19,8 +19,8 @@ Models trained on Sprites with the sizes of the preset `small` and each objectiv
 under one budget of time, so that an objective whose steps are slower makes fewer. The preset's
 recipe, a view of the input of z, static dropout and weights of the KL terms, is off but in the row
 `recipe`: what is asked is what the objective alone does. (`mi` and `agreement` cannot do without
-views of their own.) A swap is the appearance of one sequence in the motion of another, and is
-scored against its true sequence."""
+views of their own, nor `mi` without static dropout: z says nothing under a view alone.) A swap is
+the appearance of one sequence in the motion of another, and is scored against its true sequence."""
 
 FIXED_MOTION = (*INCEPTION, Column("attributes", "judge", attributes("fixed_motion", "off")))
 SAMPLES = tuple(
