@@ -20,7 +20,9 @@ tell q and r apart too little, so the KL of f, and that of f with z, come out to
 too high; those that are too sure err the other way, and ``kl_z``, a difference, either way.
 ``validation_elbo``, and the bound of ``dsae evaluate``, have no such error. They take the noise as
 given and average the ELBOs of normals, which is lower than the ELBO of q by the information of f
-and z about the noise.
+and z about the noise. On Sprites they part: after two epochs of the sizes of `small` KL_z was
+estimated at 0 nats and was 1,514 with the noise given, and the discriminator told q from r nearly
+always. How much of that is information about the noise, and how much bias, is not known.
 """
 
 from __future__ import annotations
