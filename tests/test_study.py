@@ -549,6 +549,7 @@ def test_the_study_of_objectives_trains_each_by_its_defaults(known, benchmark, d
         assert made["training"] == made["training"] | training
         model = {"dynamic_view": "none", "static_dropout": 0, **objective.defaults.get("model", {})}
         assert made["model"] == made["model"] | model
+    assert load(tmp_path / "runs" / "avb" / "seed-0").config.noise_dim == 16
     speeds = [run["figures"]["Speed"] for run in json.loads((tmp_path / "page.json").read_text())]
     assert len(speeds) == 1 + len(OBJECTIVES)
     for speed in speeds:

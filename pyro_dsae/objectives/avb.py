@@ -20,7 +20,7 @@ tell q and r apart too little, so the KL of f, and that of f with z, come out to
 too high; those that are too sure err the other way, and ``kl_z``, a difference, either way.
 ``validation_elbo``, and the bound of ``dsae evaluate``, have no such error. They take the noise as
 given and average the ELBOs of normals, which is lower than the ELBO of q by the information of f
-and z about the noise. On Sprites they part: after two epochs of the sizes of `small` KL_z was
+and z about the noise. On Sprites they part: after two epochs of the sizes of ``small`` KL_z was
 estimated at 0 nats and was 1,514 with the noise given, and the discriminator told q from r nearly
 always. How much of that is information about the noise, and how much bias, is not known.
 """
@@ -95,7 +95,7 @@ class AVB(Objective):
         contrast = moments(dsae.guide, reading, f, z)
         seen, summary = context(reading)
 
-        data = {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
+        data = _by_site(f, z)
         model_trace = poutine.trace(poutine.condition(dsae.model, data)).get_trace(x, mask)
         model_trace.compute_log_prob()
         sites = model_trace.nodes
@@ -149,7 +149,7 @@ def moments(
     logits E_q [T + log r] does not depend on r.
     """
     fixed = torch.Generator(reading.codes.device).manual_seed(0)
-    given = {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
+    given = _by_site(f, z)
     found: dict[str, dist.Normal] = {}
 
     def draw(name: str, q: dist.Independent) -> Tensor:  # (draws, B, *)
@@ -183,6 +183,11 @@ def context(reading: Reading) -> tuple[Tensor, Tensor]:
         summary = static_codes.sum(dim=1) / lengths.unsqueeze(-1)
     both = torch.cat([reading.codes, summary.unsqueeze(1).expand_as(reading.codes)], dim=-1)
     return both.detach(), summary.detach()
+
+
+def _by_site(f: Tensor, z: Tensor) -> dict[str, Tensor]:
+    """f (B, static_dim) and every z_t (B, dynamic_dim), by the names that programs give them."""
+    return {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
 
 
 def _real(z: Tensor, lengths: Tensor) -> Tensor:
