@@ -10,7 +10,7 @@ from conftest import objective_of, tiny_model
 from linear_gaussian import AffineNormal
 from pyro_dsae import DSAE, ConfigError, ModelConfig, load, save
 from pyro_dsae.guides import Guide
-from pyro_dsae.objectives.avb import context, moments
+from pyro_dsae.objectives.avb import SPARED, context, moments
 
 NOISE, STEPS, FRAME = 2, 2, (1, 16, 16)
 PAST = 1.5  # z_t is so many times z_{t-1}, and what the codes and the noise say
@@ -34,7 +34,7 @@ class NoisyGuide(Guide):
         return Normal(q.mean + PAST * z_previous, q.stddev).to_event(1), None
 
 
-def noisy_model():
+def noisy_model(log_scale=-1.2):
     torch.manual_seed(0)
     sizes = {"static_dim": 1, "dynamic_dim": 1, "code_dim": 2, "hidden_dim": 16}
     config = ModelConfig(frame_shape=FRAME, prior="standard", noise_dim=NOISE, **sizes)
@@ -43,7 +43,7 @@ def noisy_model():
     with torch.no_grad():
         for head in (dsae.guide.static_posterior, dsae.guide.dynamic):
             head.loc.weight[:, 2:] = torch.tensor([[0.8, -0.6]])
-            head.log_scale.fill_(-1.2)
+            head.log_scale.fill_(log_scale)
     return dsae
 
 
@@ -121,18 +121,38 @@ def test_the_ratio_is_the_exact_log_ratio_of_gaussians(trained):
 def test_the_kl_is_that_of_the_posterior_without_its_noise(trained):
     objective, x = trained
     dsae = objective.dsae
-    torch.manual_seed(1)
-    with torch.no_grad():
-        objective(x, None, 1.0, 1.0)
-        exact = posterior(dsae, x[:2])
-        alone = Normal(exact.loc[:, 0], exact.variance[:, 0].sqrt())
-        kl_f = kl_divergence(alone, Normal(0.0, 1.0).expand((2,))).mean().item()
-        size = exact.loc.shape[-1]
-        whole = MultivariateNormal(torch.zeros(size).double(), torch.eye(size).double())
-        kl = kl_divergence(exact, whole).mean().item()
-    found = {name: value.item() / len(x) for name, value in objective.parts.items()}
+    exact = posterior(dsae, x[:2])
+    alone = Normal(exact.loc[:, 0], exact.variance[:, 0].sqrt())
+    kl_f = kl_divergence(alone, Normal(0.0, 1.0).expand((2,))).mean().item()
+    found = parts_of(objective, x)
     assert found["kl_f"] == pytest.approx(kl_f, abs=0.06)
-    assert found["kl_f"] + found["kl_z"] == pytest.approx(kl, abs=0.12)
+    assert found["kl_f"] + found["kl_z"] == pytest.approx(kl_to_prior(exact), abs=0.12)
+
+
+def test_no_kl_is_further_below_the_true_one_than_is_spared():
+    """Three codes that follow two numbers of noise closely: r sees wide ones, T knows nothing."""
+    dsae, x = noisy_model(log_scale=-12.0), torch.rand(2, STEPS, *FRAME).double()
+    found = parts_of(objective_of("avb", dsae), x.repeat(1000, 1, 1, 1, 1))
+    kl, exact = found["kl_f"] + found["kl_z"], posterior(dsae, x)
+    squares = exact.loc.square() + exact.variance
+    given = (12 - 0.5 + squares / 2).sum(dim=-1).mean().item()  # with the noise known
+    assert kl == pytest.approx(given - SPARED, abs=0.2)
+    assert given - found["noise_z"] < kl_to_prior(exact) - SPARED < kl
+
+
+def kl_to_prior(exact):
+    """KL(q(f, z_1:T | x) || N(0, I)), averaged over the sequences."""
+    size = exact.loc.shape[-1]
+    prior = MultivariateNormal(torch.zeros(size).double(), torch.eye(size).double())
+    return kl_divergence(exact, prior).mean().item()
+
+
+@torch.no_grad()
+def parts_of(objective, x):
+    """Of an objective, in nats a sequence."""
+    torch.manual_seed(1)
+    objective(x, None, 1.0, 1.0)
+    return {name: value.item() / len(x) for name, value in objective.parts.items()}
 
 
 def test_the_pairs_are_seen_with_what_each_is_inferred_from(frames):
