@@ -57,6 +57,22 @@ def test_a_discriminator_that_knows_the_pairs_has_known_losses(frames):
     assert objective.parts["pairs_accuracy"] == 4
 
 
+@pytest.mark.parametrize(("logit", "paid"), [(3.0, 3.0), (-3.0, 0.0)])
+def test_information_below_0_is_no_gain(logit, paid, frames):
+    class Constant(torch.nn.Module):
+        def forward(self, f, z, lengths):
+            return logit * f.new_ones(len(f))
+
+    losses = []
+    for weight in (0.0, 10.0):
+        objective = objective_of("mi", tiny_model(dynamic_view="colour"), mi=weight)
+        objective.networks["pairs"] = Constant()
+        torch.manual_seed(1)
+        losses.append(objective(frames, None, 1.0, 1.0).item())
+        assert objective.parts["mi"].item() == pytest.approx(4 * logit)
+    assert losses[1] - losses[0] == pytest.approx(4 * 10 * paid)
+
+
 def test_a_sequence_alone_teaches_the_discriminator_nothing(frames):
     objective = objective_of("mi", tiny_model(dynamic_view="colour"))
     objective(frames[:1], None, 1.0, 1.0).backward()

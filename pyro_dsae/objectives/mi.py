@@ -4,7 +4,7 @@ After Bai, Wang & Gomes (2021), Contrastively Disentangled Sequential VAE. A pen
 I(f; z_1:T), and two terms that ask f to be the same for a sequence in another order of time, and
 z_1:T for one of another appearance:
 
-    L = -ELBO + mi I(f; z_1:T) + contrast_f C_f + contrast_z C_z
+    L = -ELBO + mi max(I(f; z_1:T), 0) + contrast_f C_f + contrast_z C_z
 
 I is not estimated from posterior densities within a batch, as there: with narrow posteriors each
 code is explained by its own sequence alone, and that estimate is a constant. It comes from a
@@ -12,7 +12,8 @@ discriminator of pairs (f, z_1:T) against shuffled ones, whose logit T is the lo
 
     I(f; z_1:T) = E_q(f, z) T,    T = log q(f, z_1:T) / (q(f) q(z_1:T)).
 
-A discriminator that lags behind what the guide does may put it below 0.
+A discriminator that lags behind what the guide does may put it below 0. The loss takes it for 0
+there, or the guide would be paid for deceiving.
 
 C is InfoNCE (van den Oord et al. 2018, equation 4): the cross entropy of naming, by cosines of
 posterior means, which of a batch's views is of the same sequence. log B - C bounds the information
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class MutualInformation(Objective):
-    """-ELBO + mi I(f; z_1:T) + contrast_f C_f + contrast_z C_z.
+    """-ELBO + mi max(I(f; z_1:T), 0) + contrast_f C_f + contrast_z C_z.
 
     The other order of time is one of frame codes, and the other appearance is the guide's own view,
     against the sequence as it is; frames are encoded once more for that where f has an encoder of
@@ -128,7 +129,7 @@ class MutualInformation(Objective):
             kl_f_weight * parts["kl_f"]
             + kl_z_weight * parts["kl_z"]
             - parts["reconstruction"]
-            + self.options.mi * information
+            + self.options.mi * information.clamp(min=0)
             + self.options.contrast_f * contrast_f
             + self.options.contrast_z * contrast_z
             + discriminators
