@@ -64,6 +64,8 @@ def test_every_group_feels_its_own_terms(name, masked, frames, monkeypatch):
     objective = objective_of(name, dsae, **options)
     for parameter in objective.networks.parameters():  # or the zeros they start with hide a term
         parameter.data += 0.1 * torch.randn_like(parameter)
+    if name == "mi":  # below 0 it is not felt
+        objective.networks["pairs"].layers[-1].bias.data += 5.0
     mask = torch.arange(6) < torch.tensor([[6], [2], [4], [3]]) if masked else None
     if name == "avb":  # what the gradient is not to see does not move
         reading = dsae.guide.read(frames, mask)
