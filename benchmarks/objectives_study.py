@@ -19,8 +19,9 @@ Models trained on Sprites with the sizes of the preset `small` and each objectiv
 under one budget of time, so that an objective whose steps are slower makes fewer. The preset's
 recipe, a view of the input of z, static dropout and weights of the KL terms, is off but in the row
 `recipe`: what is asked is what the objective alone does. (`mi` and `agreement` cannot do without
-views of their own, nor `mi` without static dropout: z says nothing under a view alone.) A swap is
-the appearance of one sequence in the motion of another, and is scored against its true sequence."""
+views of their own, nor `mi` without static dropout: z says nothing under a view alone.) `aae-pairs`
+is `aae` with the view of `agreement`. A swap is the appearance of one sequence in the motion of
+another, and is scored against its true sequence."""
 
 FIXED_MOTION = (*INCEPTION, Column("attributes", "judge", attributes("fixed_motion", "off")))
 SAMPLES = tuple(
@@ -73,10 +74,15 @@ TABLES = (
 @judge_option
 def main(data: Path, judge: Path, **plan: Any) -> None:
     """Train and evaluate all on DATA, prepared sprites, in the folder RUNS; write the page OUT."""
-    cells = [Cell("recipe", data, judge=judge)]
-    for name, objective in OBJECTIVES.items():
-        model, training = (PLAIN[of] | objective.defaults.get(of, {}) for of in PLAIN)
-        cells.append(Cell(name, data, model, {"objective": name, **training}, judge=judge))
+
+    def plain(name: str, objective: str, **view: str) -> Cell:
+        defaults = OBJECTIVES[objective].defaults
+        model, training = (PLAIN[of] | defaults.get(of, {}) for of in PLAIN)
+        options = {"objective": objective, **training}
+        return Cell(name, data, model | view, options, judge=judge)
+
+    cells = [Cell("recipe", data, judge=judge), *(plain(name, name) for name in OBJECTIVES)]
+    cells.append(plain("aae-pairs", "aae", static_view="partner"))
     # One draw: from draw to draw the accuracy for the motion has a deviation of .003 to .006.
     carry_out(Study("Objectives on Sprites", ABOUT, cells, TABLES, repeats=1), Plan(**plan))
 

@@ -550,8 +550,11 @@ def test_the_study_of_objectives_trains_each_by_its_defaults(known, benchmark, d
         model = {"dynamic_view": "none", "static_dropout": 0, **objective.defaults.get("model", {})}
         assert made["model"] == made["model"] | model
     assert load(tmp_path / "runs" / "avb" / "seed-0").config.noise_dim == 16
+    made, aae = (read_config(tmp_path / "runs" / name / "seed-0") for name in ("aae-pairs", "aae"))
+    assert made["model"] == aae["model"] | {"static_view": "partner"}
+    assert made["training"] == aae["training"]
     speeds = [run["figures"]["Speed"] for run in json.loads((tmp_path / "page.json").read_text())]
-    assert len(speeds) == 1 + len(OBJECTIVES)
+    assert len(speeds) == 2 + len(OBJECTIVES)
     for speed in speeds:
         per_step = speed["sequences a second"] * speed["a step, ms"] / 1000
         assert per_step == pytest.approx(made["training"]["batch_size"])
