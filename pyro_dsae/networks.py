@@ -295,3 +295,8 @@ def step_lengths(mask: Tensor) -> Tensor:
             "sequence needs one at least; leave such sequences out"
         )
     return lengths
+
+
+def real_steps(lengths: Tensor, steps: int) -> Tensor:
+    """True at the steps before the padding, bool (B, steps), of ``lengths`` (B,)."""
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(-1)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_dsae.networks import per_value
+from pyro_dsae.networks import per_value, real_steps
 
 FREQUENCY = 4.0  # radians for a channel that goes from 0 to 1: shades of one colour part, too
 DARKEST = 0.1  # what is drawn is seen
@@ -123,7 +123,7 @@ def shuffled(seen: Seen) -> Seen:
     codes, observed, lengths = seen
     keys = torch.rand(*codes.shape[:2], device=codes.device)
     if lengths is not None:
-        keys = keys + (torch.arange(codes.shape[1], device=codes.device) >= lengths.unsqueeze(-1))
+        keys = keys + ~real_steps(lengths, codes.shape[1])
     order = keys.argsort(dim=1).unsqueeze(-1)
     moved = None if observed is None else observed.take_along_dim(order, dim=1)
     return Seen(codes.take_along_dim(order, dim=1), moved, lengths)

@@ -45,6 +45,7 @@ from torch import Tensor
 from pyro_dsae.config import ConfigError
 from pyro_dsae.guides import Guide, Reading
 from pyro_dsae.model import DSAE
+from pyro_dsae.networks import real_steps
 from pyro_dsae.objectives.discriminators import (
     SequenceDiscriminator,
     StaticDiscriminator,
@@ -71,12 +72,11 @@ class AVB(Objective):
     ``noise_f`` and ``noise_z``, of f and of both, are how far the KL with the noise given is above
     the estimate by T: above ``SPARED`` the former, less that, is taken.
 
-    Raises ConfigError when the guide gets no noise, and when it has static dropout: q is then a
-    mixture that the discriminators are not told of.
+    Raises ConfigError when the guide gets no noise.
     """
 
     bound = False
-    defaults = {"model": {"noise_dim": 16, "static_dropout": 0.0}}
+    defaults = {"model": {"noise_dim": 16}}
     learning_rate = 1e-3
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
@@ -84,10 +84,6 @@ class AVB(Objective):
         if not dsae.config.noise_dim:
             raise ConfigError(
                 "noise_dim is 0, but objective 'avb' is for a guide with noise; use 16, for example"
-            )
-        if dsae.config.static_dropout:
-            raise ConfigError(
-                f"static_dropout is {dsae.config.static_dropout}, but objective 'avb' needs 0"
             )
         static_dim, dynamic_dim = dsae.config.static_dim, dsae.config.dynamic_dim
         hidden_dim, code_dim = dsae.config.hidden_dim, dsae.config.code_dim
@@ -121,7 +117,7 @@ class AVB(Objective):
         log_p_z = torch.stack([sites[name]["log_prob_sum"] for name in data if name != "f"]).sum()
 
         (f_mean, f_scale), (z_mean, z_scale) = contrast
-        real = x.new_ones(z.shape[:2]) if lengths is None else _real(z, lengths)
+        real = 1 if lengths is None else real_steps(lengths, z.shape[1])
         log_r_f = dist.Normal(f_mean, f_scale).log_prob(f).sum()
         log_r_z = (dist.Normal(z_mean, z_scale).log_prob(z).sum(dim=-1) * real).sum()
         log_given = {name: posteriors[name].log_prob(value) for name, value in data.items()}
@@ -200,12 +196,15 @@ def context(reading: Reading) -> tuple[Tensor, Tensor]:
     """What discriminators see of x: of f and z (B, T, 2 code_dim), of f alone (B, code_dim).
 
     Those of f and z see what f is inferred from as well, which under a view is not what z is: the
-    logits would else be those of an average over q(f | x).
+    logits would else be those of an average over q(f | x). For the same reason the part that f is
+    inferred from is zero where static dropout has p(f) in the place of q(f | x).
     """
-    static_codes, _, lengths = reading.static
+    (static_codes, _, lengths), kept = reading.static, reading.kept
     summary = static_codes.mean(dim=1)
     if lengths is not None:
         summary = static_codes.sum(dim=1) / lengths.unsqueeze(-1)
+    if kept is not None:
+        summary = summary * kept
     both = torch.cat([reading.codes, summary.unsqueeze(1).expand_as(reading.codes)], dim=-1)
     return both.detach(), summary.detach()
 
@@ -213,8 +212,3 @@ def context(reading: Reading) -> tuple[Tensor, Tensor]:
 def _by_site(f: Tensor, z: Tensor) -> dict[str, Tensor]:
     """f (B, static_dim) and every z_t (B, dynamic_dim), by the names that programs give them."""
     return {"f": f} | {f"z_{t}": z[:, t] for t in range(z.shape[1])}
-
-
-def _real(z: Tensor, lengths: Tensor) -> Tensor:
-    """1 at the real steps (B, T), 0 after them."""
-    return (torch.arange(z.shape[1], device=z.device) < lengths.unsqueeze(-1)).to(z.dtype)

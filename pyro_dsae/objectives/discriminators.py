@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pyro_dsae.networks import FRAME_MULTIPLE, SLOPE, BiLSTM, FrameNetwork
+from pyro_dsae.networks import FRAME_MULTIPLE, SLOPE, BiLSTM, FrameNetwork, real_steps
 
 
 def logistic_loss(of_p: Tensor, of_q: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class SequenceDiscriminator(nn.Module):
         _, summary = self.lstm(torch.cat(inputs, dim=-1), lengths)
         each = self.quadratic(powers).squeeze(-1)  # (B, T)
         if lengths is not None:
-            each = each * (torch.arange(z.shape[1], device=z.device) < lengths.unsqueeze(-1))
+            each = each * real_steps(lengths, z.shape[1])
         whole = self.layers(torch.cat([summary, f, f.square()], dim=-1)).squeeze(-1)
         return whole + each.sum(dim=-1)
 

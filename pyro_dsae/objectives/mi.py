@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from pyro_dsae.config import ConfigError
 from pyro_dsae.guides import Reading
 from pyro_dsae.model import DSAE
-from pyro_dsae.networks import encoded, visible
+from pyro_dsae.networks import encoded, real_steps, visible
 from pyro_dsae.objectives.discriminators import SequenceDiscriminator, accuracy, logistic_loss
 from pyro_dsae.objectives.elbo import detached, kl_terms, parts_of, traces
 from pyro_dsae.objectives.objective import Objective, held, latents
@@ -147,8 +147,8 @@ class MutualInformation(Objective):
         f, z = guide.walk(whole, lambda _, q: q.mean)
         other_f, other_z = guide.walk(other, lambda _, q: q.mean)
         if whole.lengths is not None:
-            real = torch.arange(z.shape[1], device=z.device) < whole.lengths.unsqueeze(-1)
-            z, other_z = z * real.unsqueeze(-1), other_z * real.unsqueeze(-1)
+            real = real_steps(whole.lengths, z.shape[1]).unsqueeze(-1)
+            z, other_z = z * real, other_z * real
         temperature = self.options.temperature
         return (
             info_nce(f, other_f, temperature),
