@@ -53,13 +53,21 @@ class World:
         """What this process takes of the rows of a batch; all shares together are the batch."""
         return np.array_split(rows, self.size)[self.rank]
 
-    def wrap(self, loss: nn.Module) -> nn.Module:
-        """A module with the same loss, whose gradients are the mean over the processes."""
+    def wrap(self, loss: nn.Module, idle: bool) -> nn.Module:
+        """A module with the same loss, whose gradients are the mean over the processes.
+
+        Without ``idle`` all parameters have to have a gradient at each step.
+        """
         if self.size == 1:
             return loss
         # Batch norm's statistics are those of the whole batch, hence equal already. Gradients lie
         # where they travel from, and are not copied.
-        return DistributedDataParallel(loss, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            loss,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=idle,
+        )
 
     def whole_batch(self, sequences: int) -> Any:
         """A context in which a share of a batch of so many sequences is computed as the batch is.

@@ -334,7 +334,7 @@ class _Training:
             )
             for name, parameters in self.parameters.items()
         }
-        self.loss = world.wrap(self.objective)
+        self.loss = world.wrap(self.objective, self.objective.idle)
         self.compute: Callable[..., dict[str, Tensor]] = self._compute
         obstacle = self._graph_obstacle()
         if obstacle is None and cuda_graph != "off":

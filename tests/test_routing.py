@@ -25,7 +25,7 @@ CASES = {
         {"dsae": BOUND | {"mi": 2, "contrast_f": 3, "contrast_z": 4}, "networks": OWN},
     ),
     "vae-gan": (
-        {"gan": 2.0, "pixels": 0.5},
+        {"gan": 2.0, "pixels": 0.5, "begin": 0.0},
         {
             "dsae.guide": {"kl_f": KL_F, "kl_z": KL_Z, "reconstruction": -0.5, "feature_error": 1},
             "dsae.model.prior": {"kl_z": KL_Z},

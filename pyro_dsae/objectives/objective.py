@@ -35,6 +35,7 @@ class Objective(nn.Module, ABC):
         bound: whether the loss is a bound on the evidence, or near one, so that the weights with
             the best bound on held-out data are kept. If not, the latest are.
         estimates: whether ``estimator`` and ``free_bits`` of the config say how.
+        idle: whether there are steps at which ``networks`` have no gradient.
         defaults: what ``dsae fit`` takes for granted unless told otherwise: fields of ModelConfig
             in ``model`` and of TrainingConfig in ``training``.
         networks: what the objective owns. They are in the run's checkpoint, not in its model.
@@ -46,6 +47,7 @@ class Objective(nn.Module, ABC):
 
     bound: ClassVar[bool] = True
     estimates: ClassVar[bool] = False
+    idle: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     learning_rate = 0.0
 

@@ -19,6 +19,11 @@ where for the decoder log(1 - D) stands as -log D, which does not saturate.
 As a sum of two likelihoods, the model's own log p(x | f, z) joins L_like with a weight: 0 is
 Larsen's, 1 keeps the reconstruction near the pixels while the discriminator is yet to learn what
 matters. This is no bound.
+
+Discriminators come in once copies are good, as in Esser, Rombach & Ommer (2021): beside blurred
+ones they win at once, and what they teach then is not what is wrong. Until then the loss is
+
+    L_0 = beta_f KL_f + beta_z KL_z - log p(x | f, z).
 """
 
 from __future__ import annotations
@@ -45,26 +50,30 @@ if TYPE_CHECKING:
 
 class VAEGAN(Objective):
     """L_prior + L_like + pixels (-log p(x | f, z)) + gan L_gan - L_gan, by group as in the header:
-    gan L_gan is the decoder's alone, -L_gan the discriminators'.
+    gan L_gan is the decoder's alone, -L_gan the discriminators'. L_0 until ``begin``.
 
     ``feature_error`` is L_like; the loss of the decoder against the discriminators is
-    ``fooling``. Accuracies of 0.5 mean that nothing is told apart.
+    ``fooling``. Accuracies of 0.5 mean that nothing is told apart. Of the steps before ``begin``
+    these are not reported; in the epoch in which they begin they are averages with 0 for those.
     """
 
     bound = False
+    idle = True
     learning_rate = 2e-4  # a discriminator wins early, while all copies are blurred
 
     @dataclass(frozen=True)
     class Options:
-        """Weights beside that of L_like, which is 1.
+        """Weights beside that of L_like, which is 1, and when they count.
 
         Args:
             gan: 1 / gamma, of the adversarial loss of the decoder.
             pixels: of -log p(x | f, z), the model's own likelihood.
+            begin: fraction of the training after which the discriminators come in.
         """
 
         gan: float = 3.0
         pixels: float = 1.0
+        begin: float = 0.5
 
         def __post_init__(self) -> None:
             for field in ("gan", "pixels"):
@@ -72,6 +81,8 @@ class VAEGAN(Objective):
                     raise ConfigError(
                         f"{field} is {getattr(self, field)}, but must not be negative"
                     )
+            if not 0 <= self.begin < 1:
+                raise ConfigError(f"begin is {self.begin}, but must be at least 0 and below 1")
 
     def __init__(self, dsae: DSAE, config: TrainingConfig, sequences: int) -> None:
         super().__init__(dsae, config, sequences)
@@ -92,6 +103,10 @@ class VAEGAN(Objective):
         model, video = self.dsae.model, self.networks["video"]
         model_trace, guide_trace = traces(model, self.dsae.guide, x, mask)
         parts = parts_of(model_trace, kl_terms(model_trace, guide_trace))
+        self.parts = detached(parts)
+        prior = kl_f_weight * parts["kl_f"] + kl_z_weight * parts["kl_z"]
+        if self.progress < self.options.begin:
+            return prior - parts["reconstruction"]
         observed = x.new_ones(x.shape[:2]).bool() if mask is None else mask
         lengths = step_lengths(observed)
 
@@ -116,7 +131,7 @@ class VAEGAN(Objective):
         of_frames = frames[: len(x)][observed], frames[len(x) :][twice]
         of_sequences = sequences[: len(x)], sequences[len(x) :]
         discriminators = logistic_loss(*of_frames) + logistic_loss(*of_sequences)
-        self.parts = detached(parts) | {
+        self.parts |= {
             "feature_error": feature_error.detach(),
             "fooling": fooling.detach(),
             "discriminator_loss": discriminators.detach(),
@@ -124,8 +139,7 @@ class VAEGAN(Objective):
             "sequence_accuracy": len(x) * accuracy(*of_sequences),
         }
         return (
-            kl_f_weight * parts["kl_f"]
-            + kl_z_weight * parts["kl_z"]
+            prior
             - self.options.pixels * parts["reconstruction"]
             + feature_error
             + self.options.gan * fooling
